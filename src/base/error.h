@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/* Filling struct tsm_error. The first who knows fills it; nobody overwrites a cause. Any process. */
+#ifndef BASE_ERROR_H
+#define BASE_ERROR_H
+
+#include "transom/transom.h"
+
+/* Clears *err (may be NULL), sets code and text, keeps errno. Returns code. */
+int error_set(struct tsm_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The same for a failed system call: sys_errno = errno and its name is appended. */
+int error_sys(struct tsm_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * What this process is to the library, so that a call from the wrong one is refused: a task that captured
+ * the worker of its parent, or a child that the program forked on its own.
+ */
+#ifndef BASE_ROLE_H
+#define BASE_ROLE_H
+
+enum role { ROLE_PROGRAM, ROLE_CHILD, ROLE_FOREIGN };
+
+enum role role_get(void);
+void role_set(enum role role);
+/* From now on a fork by the program makes a ROLE_FOREIGN process. */
+void role_watch_forks(void);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * A chip or sub worker process: what all files of this room share. A sub is a chip without memory and windows that
+ * takes its tasks from the pool.
+ */
+#ifndef CHIP_CHIP_H
+#define CHIP_CHIP_H
+
+#include <stdbool.h>
+
+#include "shm/recorder.h"
+#include "shm/ring.h"
+#include "shm/wake.h"
+#include "transom/backend.h"
+#include "transom/task.h"
+
+struct loaded {
+    tsm_task_fn *function;
+    uint32_t generation;
+};
+
+struct chip {
+    struct arena arena;
+    uint32_t place;
+    bool is_sub;
+    int event_fd; /* tells the keeper: a mark, or a time limit to watch */
+    struct proc_page *page;
+    struct waiter waiter;
+    struct ring_reader reader;
+    struct recorder *recorder;
+    const struct tsm_backend *backend;
+    void *device;
+    struct loaded *loaded; /* by callable index */
+    uint64_t loaded_count;
+    tsm_ctx *ctxs; /* of the running task's domains */
+    uint32_t ctx_count;
+    uint64_t pool_head; /* sub: pool records up to this one are claimed */
+};
+
+/* What the keeper tells a child that it forks. */
+struct chip_start {
+    uint32_t place;
+    uint32_t life; /* > 1: a replacement */
+    int event_fd;
+    const char *backend;
+    const char *death; /* of the one it replaces: "signal 9 (Killed)" */
+};
+
+/* The whole life of the process; never returns. */
+_Noreturn void chip_main(const struct arena *arena, const struct chip_start *start);
+
+/* chip/load.c: the function of a callable, loaded on first use. TSM_ENOENT, TSM_ESTALE with text. */
+int load_callable(struct chip *c, uint64_t index, uint32_t generation, tsm_task_fn **ret,
+                  char *text, size_t text_bytes);
+
+/* chip/run.c */
+/* Whether the run is known to have failed: abort words, own mark. */
+bool run_is_aborted(const struct chip *c, uint64_t run);
+/* Makes the waits of a record (also when it will be skipped), runs or skips it. number: on the own timeline, or
+ * in the pool. Returns true when the task ran and succeeded. */
+bool record_execute(struct chip *c, const struct record *rec, uint64_t number);
+/* A task that a dead predecessor of this process had begun. */
+void record_mark_dead(struct chip *c, const struct record *rec, uint64_t number, const char *death);
+/* Whether all words a record waits for are there. */
+bool record_ready(const struct chip *c, const struct record *rec);
+
+/* chip/sub.c */
+_Noreturn void sub_loop(struct chip *c);
+void sub_take_over(struct chip *c, const char *death);
+
+/* chip/chip.c: control records, also on a sub's own ring. True when it was one. */
+bool control_execute(struct chip *c, const struct record *rec);
+/* Leaves when the worker shuts down or the parent is gone. */
+bool chip_should_leave(const struct chip *c);
+_Noreturn void chip_leave(struct chip *c);
+
+/* chip/task.c */
+struct tsm_ctx {
+    struct chip *chip;
+    const tsm_task *task;
+    const struct domain_desc *desc;
+    const uint32_t *members;
+    uint32_t rank;
+    uint32_t generation;
+};
+
+struct tsm_task {
+    struct chip *chip;
+    const struct record *rec;
+    const uint16_t *tensor_offsets; /* in units of 8 bytes from the record */
+    const uint64_t *scalars;
+    const struct record_domain *domains;
+    bool failed;
+    char text[MARK_TEXT];
+};
+/* Waits until look(ctx) is nonzero, or the run is aborted: TSM_EABORTED, TSM_ETIMEOUT. */
+int task_wait_signal(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
+                     int64_t timeout_ns);
+void task_init(tsm_task *t, struct chip *c, const struct record *rec);
+/* Address of s in rank's window if `bytes` fit there; else NULL and *ret_code. */
+void *sym_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_t bytes, int *ret_code);
+
+#endif

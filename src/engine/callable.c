@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Callables: names for what a task can run, in a table that every child reads. Orchestrator; owns the table and
+ * its strings. docs/engine.md.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "engine/engine.h"
+
+/* A handle: tag of the worker (its low bits of a counter), generation, index + 1. */
+enum { INDEX_BITS = 24, GENERATION_BITS = 20 };
+#define INDEX_MASK ((UINT64_C(1) << INDEX_BITS) - 1)
+#define GENERATION_MASK ((UINT64_C(1) << GENERATION_BITS) - 1)
+
+static uint64_t handle_of(const tsm_worker *w, uint64_t index)
+{
+    uint64_t generation = w->callables[index].generation & GENERATION_MASK;
+    return (uint64_t)w->magic << (INDEX_BITS + GENERATION_BITS) | generation << INDEX_BITS |
+           (index + 1);
+}
+
+static int look_up(tsm_worker *w, tsm_callable c, const char *where, uint32_t *ret)
+{
+    uint64_t index = (c.value & INDEX_MASK) - 1;
+    if (c.value >> (INDEX_BITS + GENERATION_BITS) != w->magic || index >= w->callable_count) {
+        return worker_refuse(w, TSM_EINVAL, "%scallable %#llx is not one of this worker", where,
+                             (unsigned long long)c.value);
+    }
+    const struct callable_info *info = &w->callables[index];
+    uint64_t generation = c.value >> INDEX_BITS & GENERATION_MASK;
+    if (!info->live || (info->generation & GENERATION_MASK) != generation) {
+        return worker_refuse(w, TSM_ESTALE, "%scallable '%s' has been unregistered", where,
+                             info->name);
+    }
+    *ret = (uint32_t)index;
+    return 0;
+}
+
+int callable_check(tsm_worker *w, tsm_callable c, int member, uint32_t *ret)
+{
+    char where[32] = "";
+    if (member >= 0) {
+        snprintf(where, sizeof(where), "member %d: ", member);
+    }
+    return look_up(w, c, where, ret);
+}
+
+const char *callable_name_of(const tsm_worker *w, uint32_t index)
+{
+    return w->callables[index].name;
+}
+
+/* ---- the shared table ---- */
+
+static int share_string(tsm_worker *w, const char *text, uint64_t *ret)
+{
+    uint64_t addr;
+    *ret = 0;
+    if (!text) {
+        return 0;
+    }
+    size_t bytes = strlen(text) + 1;
+    if (blocks_alloc(&w->desc, bytes, LINE, 0, &addr) != 0) {
+        return TSM_ENOMEM;
+    }
+    memcpy((void *)(uintptr_t)addr, text, bytes);
+    *ret = addr;
+    return 0;
+}
+
+static void unshare(tsm_worker *w, uint64_t index)
+{
+    struct callable_info *info = &w->callables[index];
+    a32_release(&w->arena.callables[index].state, CALLABLE_GONE);
+    for (int i = 0; i < 3; i++) {
+        if (info->strings[i]) {
+            blocks_free(&w->desc, info->strings[i]);
+            info->strings[i] = 0;
+        }
+    }
+}
+
+static int share(tsm_worker *w, uint64_t index)
+{
+    struct callable_info *info = &w->callables[index];
+    struct callable *entry = &w->arena.callables[index];
+    if (share_string(w, info->path, &info->strings[0]) != 0 ||
+        share_string(w, info->symbol, &info->strings[1]) != 0 ||
+        share_string(w, info->name, &info->strings[2]) != 0) {
+        unshare(w, index);
+        return TSM_ENOMEM;
+    }
+    entry->path = info->strings[0];
+    entry->symbol = info->strings[1];
+    entry->name = info->strings[2];
+    entry->function = info->path ? 0 : (uint64_t)(uintptr_t)info->function;
+    entry->symbol_offset = info->offset;
+    a32_store(&entry->generation, info->generation);
+    a32_release(&entry->state, CALLABLE_LIVE); /* pairs with load_all */
+    if (a64_load(&w->arena.ctl->callable_count) < index + 1) {
+        a64_release(&w->arena.ctl->callable_count, index + 1);
+    }
+    return 0;
+}
+
+int callables_publish(tsm_worker *w)
+{
+    for (uint64_t i = 0; i < w->callable_count; i++) {
+        if (w->callables[i].live && share(w, i) != 0) {
+            return TSM_ENOMEM;
+        }
+    }
+    return 0;
+}
+
+void callables_fini(tsm_worker *w)
+{
+    for (uint64_t i = 0; i < w->callable_count; i++) {
+        free(w->callables[i].name);
+        free(w->callables[i].path);
+        free(w->callables[i].symbol);
+    }
+    free(w->callables);
+    w->callables = NULL;
+    w->callable_count = w->callable_max = 0;
+}
+
+/* ---- registering ---- */
+
+static int same_string(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static int64_t find_same(const tsm_worker *w, const struct callable_info *like)
+{
+    for (uint64_t i = 0; i < w->callable_count; i++) {
+        const struct callable_info *c = &w->callables[i];
+        if (c->live && c->function == like->function && c->offset == like->offset &&
+            same_string(c->path, like->path) && same_string(c->symbol, like->symbol)) {
+            return (int64_t)i;
+        }
+    }
+    return -1;
+}
+
+static void drop_strings(struct callable_info *c)
+{
+    free(c->name);
+    free(c->path);
+    free(c->symbol);
+    c->name = c->path = c->symbol = NULL;
+}
+
+/* Takes the strings of *like, on failure too. Entries are not used again: a record in flight may name one. */
+static int add(tsm_worker *w, struct callable_info *like, uint64_t *ret)
+{
+    if (w->callable_count == w->callable_max) {
+        uint64_t max = w->callable_max ? w->callable_max * 2 : 32;
+        struct callable_info *more = realloc(w->callables, max * sizeof(*more));
+        if (!more) {
+            drop_strings(like);
+            return TSM_ENOMEM;
+        }
+        w->callables = more;
+        w->callable_max = max;
+    }
+    if (w->callable_count >= (UINT64_C(1) << 20)) {
+        drop_strings(like);
+        return TSM_ENOSPC;
+    }
+    *ret = w->callable_count++;
+    w->callables[*ret] = *like;
+    w->callables[*ret].generation = 1;
+    w->callables[*ret].live = true;
+    return 0;
+}
+
+/* Tells every child to load it and hears whether they could: all or none. */
+static int load_everywhere(tsm_worker *w, uint64_t index)
+{
+    for (uint32_t place = 0; place < w->arena.places; place++) {
+        struct record *rec;
+        while (!(rec = ring_reserve(&w->rings[place], LINE, timeline_read(&w->arena, place)))) {
+            int rc = engine_wait(w, place, ring_blocked_on(&w->rings[place]), 0);
+            if (rc != 0) {
+                return rc;
+            }
+        }
+        rec->kind = RECORD_LOAD;
+        rec->wait_count = 0;
+        rec->task = rec->run = 0;
+        rec->callable = (uint32_t)index;
+        rec->generation = w->callables[index].generation;
+        ring_publish(&w->rings[place], rec, LINE);
+        wake_place(&w->arena, place);
+    }
+    int result = 0;
+    for (uint32_t place = 0; place < w->arena.places; place++) {
+        int rc = engine_wait(w, place, w->rings[place].published, 0);
+        if (rc != 0) {
+            return rc;
+        }
+        const struct proc_page *p = arena_page(&w->arena, place);
+        if (result == 0 && a32_load(&p->load_failed)) {
+            bool sub = place >= w->arena.chips;
+            result = worker_refuse(w, TSM_ENOENT, "'%s' cannot be loaded in %s %u: %.300s",
+                                   w->callables[index].name, sub ? "sub worker" : "chip",
+                                   sub ? place - w->arena.chips : place, p->text);
+        }
+    }
+    return result;
+}
+
+static int finish_add(tsm_worker *w, struct callable_info *like, tsm_callable *ret)
+{
+    int64_t same = find_same(w, like);
+    if (same >= 0) {
+        drop_strings(like);
+        ret->value = handle_of(w, (uint64_t)same);
+        return 0;
+    }
+    uint64_t index = 0;
+    int rc = add(w, like, &index);
+    if (rc != 0) {
+        return worker_refuse(w, rc, "no room for another callable");
+    }
+    if (w->state == WORKER_READY) {
+        rc = share(w, index) == 0
+                 ? load_everywhere(w, index)
+                 : worker_refuse(w, TSM_ENOMEM, "no memory for the callable's name");
+        if (rc != 0) {
+            w->callables[index].live = false;
+            unshare(w, index);
+            return rc;
+        }
+    }
+    ret->value = handle_of(w, index);
+    return 0;
+}
+
+/* With spawn a function travels as object and offset; it must be in a shared object. */
+static int as_offset(tsm_worker *w, tsm_task_fn *fn, struct callable_info *info)
+{
+    Dl_info where;
+    void *address;
+    memcpy(&address, &fn, sizeof(address));
+    if (dladdr(address, &where) == 0 || !where.dli_fname) {
+        return worker_refuse(w, TSM_EUNSUPPORTED,
+                             "function %p is in no shared object: with spawn "
+                             "register a symbol, or use fork",
+                             address);
+    }
+    void *object = dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    if (!object) {
+        return worker_refuse(
+            w, TSM_EUNSUPPORTED,
+            "function %p is in the program itself (%s), which a spawned process does not "
+            "have: move it to a shared object, or use fork",
+            address, where.dli_fname);
+    }
+    dlclose(object);
+    info->path = strdup(where.dli_fname);
+    info->offset = (uint64_t)((uint8_t *)address - (uint8_t *)where.dli_fbase);
+    return info->path ? 0 : worker_refuse(w, TSM_ENOMEM, "no memory for a path");
+}
+
+static int set_name(tsm_worker *w, struct callable_info *info, const char *name, tsm_task_fn *fn)
+{
+    Dl_info where;
+    void *address;
+    memcpy(&address, &fn, sizeof(address));
+    if (!name && fn && dladdr(address, &where) != 0) {
+        name = where.dli_sname;
+    }
+    char made[32];
+    if (!name) {
+        snprintf(made, sizeof(made), "function %p", address);
+        name = made;
+    }
+    info->name = strdup(name);
+    return info->name ? 0 : worker_refuse(w, TSM_ENOMEM, "no memory for a name");
+}
+
+int tsm_register(tsm_worker *w, const char *name, tsm_task_fn *fn, tsm_callable *ret)
+{
+    int rc = worker_check(w, CHECK_ANY);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!fn || !ret) {
+        return worker_refuse(w, TSM_EINVAL, "%s is NULL", fn ? "ret" : "fn");
+    }
+    if (w->state != WORKER_NEW) {
+        return worker_refuse(
+            w, TSM_ESTATE,
+            "a function is registered before start; after it use tsm_register_symbol");
+    }
+    struct callable_info info = {.function = fn};
+    rc = set_name(w, &info, name, fn);
+    if (rc == 0 && w->opts.start_method == TSM_SPAWN) {
+        rc = as_offset(w, fn, &info);
+    }
+    if (rc != 0) {
+        drop_strings(&info);
+        return rc;
+    }
+    return finish_add(w, &info, ret);
+}
+
+int tsm_register_symbol(tsm_worker *w, const char *path, const char *symbol, const char *name,
+                        tsm_callable *ret)
+{
+    int rc = worker_check(w, CHECK_ANY);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!path || !*path || !symbol || !*symbol || !ret) {
+        return worker_refuse(w, TSM_EINVAL, "path, symbol or ret is NULL or empty");
+    }
+    /* Looked for here first: a wrong name costs no process anything. */
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!object || !dlsym(object, symbol)) {
+        rc = worker_refuse(w, TSM_ENOENT, "%s", dlerror());
+        if (object) {
+            dlclose(object);
+        }
+        return rc;
+    }
+    dlclose(object);
+    struct callable_info info = {.path = strdup(path), .symbol = strdup(symbol)};
+    info.name = strdup(name ? name : symbol);
+    if (!info.path || !info.symbol || !info.name) {
+        drop_strings(&info);
+        return worker_refuse(w, TSM_ENOMEM, "no memory for names");
+    }
+    return finish_add(w, &info, ret);
+}
+
+int tsm_unregister(tsm_worker *w, tsm_callable c)
+{
+    uint32_t index = 0;
+    int rc = worker_check(w, CHECK_ANY);
+    if (rc != 0 || (rc = look_up(w, c, "", &index)) != 0) {
+        return rc;
+    }
+    w->callables[index].live = false;
+    return 0;
+}

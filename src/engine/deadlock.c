@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Deadlock: proved from the wait records, not timed. If in two passes over all processes every one is asleep in the
+ * same wait (same version of its record) and none of the conditions holds, there was a moment between the
+ * passes at which nobody ran; only processes of the worker write these words, so nobody ever will. A wait with a
+ * timeout or a task with a time limit ends by itself: then it is none. Orchestrator. docs/engine.md.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+struct view {
+    struct want want;
+    uint32_t version;
+};
+
+struct snapshot {
+    struct view views[PLACES_MAX];
+    uint32_t waiting_inside; /* tasks that wait for a signal */
+};
+
+static bool pool_has_ready(const tsm_worker *w)
+{
+    const struct arena *a = &w->arena;
+    uint64_t published = w->rings[a->places].published;
+    for (uint64_t n = w->pool_head + 1; n <= published; n++) {
+        if (a64_acquire(&a->pool[n & a->pool_mask].claim) >> 16 >= n) {
+            continue;
+        }
+        const struct record *rec = ring_record(a, a->places, n);
+        const struct record_wait *waits = (const struct record_wait *)(rec + 1);
+        bool ready = true;
+        for (uint32_t i = 0; i < rec->wait_count && ready; i++) {
+            ready = word_reached(a, waits[i].place & PLACE_MASK, waits[i].value);
+        }
+        if (ready) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the process of this place can still move by itself or by what is already there. */
+static bool can_move(const tsm_worker *w, uint32_t place, const struct want *want)
+{
+    const struct arena *a = &w->arena;
+    uint64_t own_next = timeline_read(a, place) + 1;
+    switch (want->kind) {
+    case WAIT_RING:
+        return w->rings[place].published >= own_next;
+    case WAIT_POOL:
+        return w->rings[place].published >= own_next || pool_has_ready(w);
+    case WAIT_WORD:
+    case WAIT_SIGNAL:
+        return want->deadline_ns != 0 || a64_load(&arena_page(a, place)->deadline_ns) != 0 ||
+               want_met(a, place, want);
+    default:
+        return true;
+    }
+}
+
+/* One pass. compare: the records must be the same as in the last one. */
+static bool all_stuck(const tsm_worker *w, struct snapshot *s, bool compare)
+{
+    s->waiting_inside = 0;
+    for (uint32_t place = 0; place < w->arena.places; place++) {
+        struct view v;
+        if (a32_load(&w->arena.keeper->child[place].state) != CHILD_ALIVE ||
+            !wait_record_read(&arena_page(&w->arena, place)->wait, &v.want, &v.version) ||
+            can_move(w, place, &v.want) || (compare && s->views[place].version != v.version)) {
+            return false;
+        }
+        s->views[place] = v;
+        s->waiting_inside += v.want.kind == WAIT_SIGNAL;
+    }
+    return true;
+}
+
+/* ---- the text ---- */
+
+struct text {
+    char *at;
+    size_t left;
+};
+
+static void say(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct text *t, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(t->at, t->left, format, ap);
+    va_end(ap);
+    size_t used = n < 0 ? 0 : (size_t)n < t->left ? (size_t)n : t->left - 1;
+    t->at += used;
+    t->left -= used;
+}
+
+static const char *compare_name(uint32_t compare)
+{
+    static const char *const names[] = {"?", "==", "!=", ">", ">=", "<", "<="};
+    return compare < sizeof(names) / sizeof(names[0]) ? names[compare] : "?";
+}
+
+static const char *task_name(const tsm_worker *w, uint32_t place)
+{
+    uint32_t callable = a32_load(&arena_page(&w->arena, place)->begun_callable);
+    return callable < w->callable_count ? callable_name_of(w, callable) : "?";
+}
+
+/* "slot 'flags'[2] of domain 'tp'": the buffer in which the word lies. */
+static void say_slot(struct text *t, const struct lease *l, uint64_t address)
+{
+    uint64_t offset = (address - l->base) % l->stride;
+    if (offset >= l->stride - sizeof(struct sync_area)) {
+        say(t, "a barrier of domain '%s'", l->desc->name);
+        return;
+    }
+    const struct desc_buffer *b =
+        (const struct desc_buffer *)((const uint8_t *)l->desc + l->desc->buffers_offset);
+    for (uint32_t i = 0; i < l->desc->buffer_count; i++) {
+        if (offset - b[i].offset < b[i].bytes) {
+            say(t, "slot '%s'[%llu] of domain '%s'", b[i].name,
+                (unsigned long long)((offset - b[i].offset) / 8), l->desc->name);
+            return;
+        }
+    }
+    say(t, "slot at offset %llu of domain '%s'", (unsigned long long)offset, l->desc->name);
+}
+
+static void say_place(const tsm_worker *w, struct text *t, uint32_t place)
+{
+    bool sub = place >= w->arena.chips;
+    say(t, "%s %u", sub ? "sub" : "chip", sub ? place - w->arena.chips : place);
+}
+
+static void say_wait(tsm_worker *w, struct text *t, uint32_t place, const struct want *want)
+{
+    if (want->kind == WAIT_SIGNAL) {
+        const struct lease *l = lease_at(w, want->address);
+        uint64_t seen = a64_load((const a64 *)(uintptr_t)want->address);
+        say(t, "\n  task '%s' on ", task_name(w, place));
+        say_place(w, t, place);
+        say(t, " waits for ");
+        if (l) {
+            say_slot(t, l, want->address);
+        }
+        say(t, " (rank %u) %s %llu, sees %llu", want->rank, compare_name(want->compare),
+            (unsigned long long)want->value, (unsigned long long)seen);
+    } else if (want->kind == WAIT_WORD) {
+        say(t, "\n  the next task of ");
+        say_place(w, t, place);
+        say(t, " waits for record %llu of ", (unsigned long long)want->value);
+        if (want->place == PLACE_POOL) {
+            say(t, "the sub workers");
+        } else {
+            say_place(w, t, want->place);
+        }
+    }
+}
+
+static void say_orchestrator(tsm_worker *w, struct text *t)
+{
+    struct want want;
+    uint32_t version;
+    if (w->current && wait_record_read(&w->arena.ctl->wait, &want, &version) &&
+        want.place != PLACE_POOL && want.place < w->arena.places) {
+        say(t, "\n  the orchestration function waits for record %llu of ",
+            (unsigned long long)want.value);
+        say_place(w, t, want.place);
+        if (w->rings[want.place].published - want.value > 1) {
+            say(t, " (its ring holds %llu records)",
+                (unsigned long long)(w->rings[want.place].published - want.value + 1));
+        }
+    }
+}
+
+void deadlock_check(tsm_worker *w)
+{
+    static _Thread_local struct snapshot s;
+    if (a64_load(&w->arena.ctl->wait.deadline_ns) != 0) {
+        return; /* the program comes back by itself and may submit the sender */
+    }
+    pool_collect(w);
+    if (!all_stuck(w, &s, false) || s.waiting_inside == 0 || !all_stuck(w, &s, true)) {
+        return;
+    }
+    char what[sizeof(w->error.text)];
+    struct text t = {what, sizeof(what)};
+    say(&t, "deadlock: nobody can send what these wait for:");
+    const struct want *first = NULL;
+    uint32_t first_place = 0;
+    for (uint32_t place = 0; place < w->arena.places; place++) {
+        const struct want *want = &s.views[place].want;
+        say_wait(w, &t, place, want);
+        if (want->kind == WAIT_SIGNAL && !first) {
+            first = want;
+            first_place = place;
+        }
+    }
+    say_orchestrator(w, &t);
+    for (uint32_t place = 0; place < w->arena.places; place++) {
+        const struct want *want = &s.views[place].want;
+        tsm_run *run = want->kind == WAIT_SIGNAL ? run_of(w, want->run) : NULL;
+        if (run) {
+            run_fail(run, TSM_EDEADLOCK, first->task, (int)first_place, "%s", what);
+        }
+    }
+}

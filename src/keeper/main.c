@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/* The program transom-keeper: all of it is in the library. */
+#include "keeper/program.h"
+
+int main(int argc, char **argv)
+{
+    return tsm_keeper_main(argc, argv);
+}

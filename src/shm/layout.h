@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Every layout that more than one process touches. docs/shm.md has the pictures.
+ *
+ * The arena is one address range, at the same place in every process of a worker, in four memfds:
+ *
+ *   ctl    w: orchestrator    head, ring heads, callables, descriptors, rings
+ *   pages  w: see below       keeper page, one page per place, claim words of the pool
+ *   hints  w: everybody       bells, sleep flags, sleeper masks
+ *   data   w: everybody       chip heaps, host memory, windows
+ *
+ * A *place* is a chip (0..chips-1) or a sub worker (chips..chips+subs-1). A place writes its own page and
+ * nobody else's; subs also write the claim words. What a process may not write it has mapped from a
+ * read-only descriptor. A reader of a page takes a word once, then checks it.
+ *
+ * Who writes what, and who pairs with whom:
+ *
+ *   record.stamp      orchestrator (ring_publish, release) -> place (ring_ready, acquire)
+ *   ring_head.published  orchestrator (release, after the stamp) -> keeper, subs, wait graph (acquire)
+ *   proc_page.done    place (timeline_advance, release, after its mark) -> everybody (timeline_read, acquire).
+ *                     The timeline: records up to this number are done on this place
+ *   pool_slot.claim   a sub (compare-and-swap) -> other subs, its replacement
+ *   pool_slot.done    the claiming sub (release) -> everybody (acquire): number << 1 | failed
+ *   mark.run          place or keeper (release, after the rest of the mark) -> whoever waited (acquire)
+ *   keeper_page.aborts[slot]  keeper -> everybody: the run in this slot has failed
+ *   ctl_head.aborts[slot]     orchestrator -> everybody: the same, raised by the program's side
+ *
+ * A run has the slot run % RUN_SLOTS while it is in flight. A slot holds the number of the run it speaks of,
+ * so a word left by an earlier run says nothing about a later one.
+ */
+#ifndef SHM_LAYOUT_H
+#define SHM_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+
+#define ARENA_MAGIC UINT64_C(0x314d5f4d4f534e41) /* "ANSOM_M1" */
+enum {
+    ARENA_VERSION = 1,
+    LINE = 64,
+    RUN_SLOTS = 64,
+    CHIPS_MAX = 1024,
+    SUBS_MAX = 1024,
+    PLACES_MAX = CHIPS_MAX + SUBS_MAX,
+    RECORD_BYTES_MAX = 65536,
+    EVENTS = 1024, /* in the recorder of one process */
+    MARK_TEXT = 192,
+    PAGE_ALIGN = 65536
+};
+
+/* A place in a wait: 24 bits of it. WAIT_DATA: the record reads what the awaited task writes. */
+enum { PLACE_POOL = 0x00ffffff, PLACE_MASK = 0x00ffffff };
+#define WAIT_DATA 0x80000000u
+
+#define LAYOUT_FIELD(type, offset, field)                                                          \
+    _Static_assert(offsetof(struct type, field) == (offset), #type "." #field " has moved")
+#define LAYOUT_SIZE(type, bytes)                                                                   \
+    _Static_assert(sizeof(struct type) == (bytes), "size of struct " #type)
+
+/* ---- ctl ---------------------------------------------------------------------------------------- */
+
+/* Constant once the worker is started. Offsets are from the start of the arena. */
+struct arena_info {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t chips;
+    uint32_t subs;
+    uint32_t mask_words; /* u64 words in one sleeper mask */
+    uint64_t base;       /* address of the arena */
+    uint64_t bytes;
+    uint64_t ctl_bytes, pages_offset, pages_bytes, hints_offset, hints_bytes, data_offset,
+        data_bytes;
+    uint64_t ring_heads_offset, rings_offset, callables_offset, callables_bytes;
+    uint64_t desc_offset, desc_bytes;  /* descriptors and strings, given out by the orchestrator */
+    uint64_t page_bytes;               /* stride of the process pages */
+    uint64_t pool_offset;              /* claim words, in pages */
+    uint64_t masks_offset;             /* in hints */
+    uint64_t heaps_offset, heap_bytes; /* chip c's heap is at heaps_offset + c * heap_bytes */
+    uint64_t host_offset, host_bytes;
+    uint64_t windows_offset, windows_bytes;
+    uint64_t ring_bytes, pool_slots;
+    uint32_t orchestrator_pid;
+    uint32_t spin; /* loops to spin before the first yield */
+};
+LAYOUT_SIZE(arena_info, 240);
+
+/* What a process waits for, for its wakers and for the wait graph. w: the process that waits. A seqlock:
+ * version is odd while the rest changes; kind WAIT_NOTHING when it runs. */
+enum wait_kind {
+    WAIT_NOTHING,
+    WAIT_RING,   /* its own ring: record number `value` */
+    WAIT_WORD,   /* timeline of `place`, or done word of pool record `value`, >= value */
+    WAIT_POOL,   /* a sub: its own ring or a ready record of the pool */
+    WAIT_SIGNAL, /* the 64-bit word at `address` compares with value */
+    WAIT_STATE   /* the orchestrator: children or keeper */
+};
+struct wait_record {
+    a32 version;
+    a32 kind;
+    a32 place;
+    a32 compare;
+    a64 value;
+    a64 address;
+    a64 since_ns;
+    a64 deadline_ns; /* 0: none */
+    a64 domain;      /* WAIT_SIGNAL: id of the domain */
+    a64 task;        /* the task it waits in or for, 0: none */
+    a32 rank;
+    a32 reserved0;
+    a64 run;
+    uint8_t reserved[48];
+};
+LAYOUT_SIZE(wait_record, 128);
+
+enum worker_state { WORKER_NEW, WORKER_READY, WORKER_FAILED, WORKER_CLOSED };
+/* w: orchestrator */
+struct ctl_head {
+    struct arena_info info;
+    a32 shutdown; /* 1: children leave when they next look */
+    a32 state;    /* of the worker: enum worker_state */
+    a64 reserved0;
+    struct wait_record wait;
+    a64 aborts[RUN_SLOTS];
+    a64 runs;            /* number of the newest run */
+    a64 callable_count;  /* entries of the callable table ever used */
+    a64 pool_head;       /* pool records below this number are done */
+    uint8_t program[40]; /* name of the program */
+};
+LAYOUT_FIELD(ctl_head, 256, wait);
+
+/* w: orchestrator. A byte ring: record number n starts at index[n % slots] (in 64-byte units). */
+struct ring_head {
+    a64 published;  /* number of the newest record; they count from 1 */
+    uint64_t bytes; /* power of two */
+    uint64_t slots; /* bytes / 64 */
+    uint64_t data_offset, index_offset;
+    uint8_t reserved[24];
+};
+LAYOUT_SIZE(ring_head, LINE);
+
+/* Record: this line, then waits, tensor offsets, tensors, scalars, domains; a multiple of 64 bytes. The place
+ * polls `stamp` for the record's number: flag and small record arrive in one line. */
+enum record_kind {
+    RECORD_TASK = 1,
+    RECORD_WRAP, /* the record with this number is at offset 0 */
+    RECORD_LOAD, /* resolve callable `callable` now */
+    RECORD_ZERO  /* scalars: address, bytes */
+};
+struct record {
+    a64 stamp;
+    uint32_t bytes;
+    uint16_t kind;
+    uint16_t wait_count;
+    uint64_t task;
+    uint64_t run;
+    uint32_t callable; /* index */
+    uint16_t tensor_count;
+    uint16_t scalar_count;
+    uint16_t domain_count;
+    uint16_t member;
+    uint16_t members;
+    uint16_t reserved;
+    int64_t limit_ns;
+    uint32_t blocks;
+    uint32_t generation; /* of the callable */
+};
+LAYOUT_SIZE(record, LINE);
+
+struct record_wait {
+    uint32_t place; /* PLACE_MASK bits, WAIT_DATA */
+    uint32_t run;   /* low bits of the producer's run */
+    uint64_t value;
+};
+LAYOUT_SIZE(record_wait, 16);
+
+/* Followed by shape[ndim] (u64) and strides[ndim] (i64). */
+struct record_tensor {
+    uint64_t data;
+    uint8_t dtype, tag, ndim, reserved[5];
+};
+LAYOUT_SIZE(record_tensor, 16);
+
+/* A domain argument: where its descriptor is. */
+struct record_domain {
+    uint64_t desc; /* address */
+    uint32_t window, generation;
+};
+LAYOUT_SIZE(record_domain, 16);
+
+/* w: orchestrator. state is written last; an entry is never reused while a record names it. */
+enum callable_state { CALLABLE_FREE, CALLABLE_LIVE, CALLABLE_GONE };
+struct callable {
+    a32 state;
+    a32 generation;
+    uint64_t function; /* address (fork), or 0 */
+    uint64_t path, symbol,
+        name; /* addresses of strings in the descriptor area; path 0: function is used */
+    uint64_t symbol_offset; /* from the object's base when symbol is 0 */
+    uint8_t reserved[16];
+};
+LAYOUT_SIZE(callable, LINE);
+
+/* w: orchestrator, before a record names it; unchanged until the domain is freed. Followed by, at the
+ * offsets given (from this struct): device contexts (one per rank), base[] , members[], buffers[]. */
+struct domain_desc {
+    uint64_t id;
+    uint32_t window;     /* index of the lease */
+    uint32_t generation; /* of the lease */
+    uint32_t size;
+    uint32_t buffer_count;
+    uint64_t window_bytes; /* real */
+    uint64_t stride;       /* window and synchronisation area */
+    uint64_t base;         /* address of rank 0's window; rank r's is base + r * stride */
+    uint64_t devices_offset, bases_offset, members_offset, buffers_offset;
+    char name[64];
+    uint8_t reserved[48];
+};
+LAYOUT_SIZE(domain_desc, 192);
+
+struct desc_buffer {
+    char name[64];
+    uint64_t offset, bytes, count;
+    uint32_t dtype, reserved;
+};
+LAYOUT_SIZE(desc_buffer, 96);
+
+/* ---- pages --------------------------------------------------------------------------------------- */
+
+/* Why a run failed or was skipped, at one process. w: the owner of the page, once per run. */
+struct mark {
+    a64 run; /* written last (release) */
+    uint64_t
+        first_bad; /* number of its first record that failed or was skipped: all later ones of the run too */
+    uint64_t when_ns;
+    uint64_t task;
+    int32_t code; /* TSM_E..., 0: only skipped, the cause is elsewhere */
+    int32_t sys_errno;
+    int32_t detail;
+    int32_t place;
+    a64 skipped;
+    uint64_t reserved;
+    char text[MARK_TEXT];
+};
+LAYOUT_SIZE(mark, 256);
+
+/* One thing a process did. Written in place, oldest overwritten; `end` last. */
+enum event_kind {
+    EVENT_NONE,
+    EVENT_TASK,
+    EVENT_WAIT,
+    EVENT_ZERO,
+    EVENT_ALLOC,
+    EVENT_RELEASE,
+    EVENT_FREED
+};
+struct event {
+    a64 begin, end; /* clock_ticks */
+    a64 task;       /* or domain id */
+    a32 kind;
+    a32 callable; /* or the place waited for */
+};
+LAYOUT_SIZE(event, 32);
+
+struct recorder {
+    a64 count;          /* events ever written */
+    uint64_t ticks, ns; /* anchor: clock_ticks and clock_ns at the same moment, at start */
+    uint8_t reserved[40];
+    struct event events[EVENTS];
+};
+
+/* w: the place. done and begun are lines of their own: they are what others poll. */
+struct proc_page {
+    a64 done;
+    a64 marks; /* marks ever made: changes before done passes a failure */
+    uint8_t reserved0[48];
+
+    a64 begun;      /* number of the record (chip) or pool record (sub) it has begun */
+    a64 begun_task; /* 0 between tasks */
+    a64 begun_run;
+    a64 begun_ns;    /* only with a time limit */
+    a64 deadline_ns; /* 0: none */
+    a32 begun_callable;
+    a32 reserved1;
+    uint8_t reserved2[16];
+
+    struct wait_record wait;
+
+    a32 ready; /* enum ready */
+    a32 life;  /* which process of this place it is, from 1 */
+    a64 tasks, skipped, sleeps, wakes;
+    a32 load_failed; /* the last RECORD_LOAD failed: text in `text` */
+    a32 reserved3;
+    uint8_t reserved4[16];
+    char text[448]; /* why it is not ready, or could not load */
+
+    struct mark mark[RUN_SLOTS];
+    struct recorder recorder;
+};
+enum ready { READY_NOT, READY_YES, READY_FAILED };
+LAYOUT_FIELD(proc_page, 64, begun);
+LAYOUT_FIELD(proc_page, 128, wait);
+LAYOUT_FIELD(proc_page, 256, ready);
+LAYOUT_FIELD(proc_page, 768, mark);
+
+/* w: keeper */
+enum child_state { CHILD_NONE, CHILD_ALIVE, CHILD_DEAD };
+struct child {
+    a32 pid;
+    a32 state;
+    a32 life;
+    a32 deaths;
+    a32 how; /* 1: signal, 2: exit */
+    a32 code;
+    a64 died_ns;
+    a64 task; /* begun when it died, 0: idle */
+    uint8_t reserved[24];
+};
+LAYOUT_SIZE(child, LINE);
+
+enum keeper_state {
+    KEEPER_STARTING,
+    KEEPER_READY,
+    KEEPER_START_FAILED,
+    KEEPER_FAILED,
+    KEEPER_CLOSED
+};
+struct keeper_page {
+    a32 state;
+    a32 pid;
+    a64 deaths; /* of children, ever */
+    a64 start_ns;
+    int32_t error_code, error_errno, error_place, error_detail;
+    uint8_t reserved[24];
+    char text[448];
+    a64 aborts[RUN_SLOTS];
+    struct mark mark[RUN_SLOTS];
+    struct child child[PLACES_MAX];
+};
+LAYOUT_FIELD(keeper_page, 512, aborts);
+
+/* w: the sub that claims. claim = number << 16 | sub + 1 */
+struct pool_slot {
+    a64 claim;
+    a64 done; /* number << 1 | failed */
+    uint8_t reserved[48];
+};
+LAYOUT_SIZE(pool_slot, LINE);
+
+/* ---- hints ---------------------------------------------------------------------------------------- */
+
+/* w: everybody. Of place p, and of the orchestrator at index places. A wrong value costs a wake-up or
+ * makes a needless one, never an order. */
+struct hint {
+    a32 bell;
+    a32 asleep; /* 1: about to sleep or asleep on the bell */
+    uint8_t reserved[56];
+};
+LAYOUT_SIZE(hint, LINE);
+
+struct hints_head {
+    a32 faults_fired; /* bits of base/fault.h */
+    uint8_t reserved[60];
+};
+LAYOUT_SIZE(hints_head, LINE);
+
+/* ---- windows -------------------------------------------------------------------------------------- */
+
+/* Behind every window: the library's own words for barriers and collectives. w: noted. All zero when a
+ * lease is given out. */
+enum { SYNC_ROUNDS = 10 };
+struct sync_area {
+    a64 epoch; /* w: the member: collectives it has entered */
+    uint8_t reserved[56];
+    struct {
+        a64 arrived; /* w: the one peer of this round of the dissemination barrier */
+        uint8_t reserved[56];
+    } round[SYNC_ROUNDS];
+};
+LAYOUT_SIZE(sync_area, LINE *(SYNC_ROUNDS + 1));
+
+#endif
