@@ -100,7 +100,8 @@ struct tsm_orch {
 struct tsm_run {
     struct tsm_orch orch;
     tsm_worker *worker;
-    tsm_run *next; /* of the free ones, or of all handles */
+    tsm_run *next;     /* of the free ones */
+    tsm_run *all_next; /* of all that were ever made */
     uint64_t number;
     enum run_state state;
     uint32_t holders; /* the engine, the user's handle */
@@ -191,7 +192,7 @@ struct tsm_worker {
     struct blocks desc;
 
     tsm_run *runs[RUN_SLOTS];
-    tsm_run *run_free;
+    tsm_run *run_free, *run_all;
     tsm_run *current;                /* whose function executes */
     uint64_t run_newest, run_oldest; /* in flight: oldest..newest */
     uint64_t slot_gate[RUN_SLOTS];

@@ -8,8 +8,8 @@
  * rows costs what its neighbours cost and not its rows. A band begins where a row begins; views
  * that start elsewhere in the row wrap around its end and become two columns, shifted by one row.
  *
- * An access first reports: looks at all marks and asks for no memory. Then it records: cuts intervals
- * at its edges and marks what is inside (rangemap_record.c).
+ * An access first reports: looks at all marks and asks for no memory. Then it records: cuts
+ * intervals at its edges and marks what is inside (rangemap_record.c).
  */
 #include "engine/rangemap.h"
 

@@ -53,6 +53,14 @@ static bool covers(const struct rangemap *map, uint8_t kind, struct taskref *hav
     return true;
 }
 
+/* Before the first chunk, and then whenever the list would double, the marks are looked through. */
+static bool is_crowded(const struct range_index *ix, const struct range_cell *cell)
+{
+    if (!cell->more)
+        return cell->n == RANGE_INLINE;
+    return !(cell->chunks & (cell->chunks - 1)) && range_chunk_at(ix, cell->more)->n == RANGE_CHUNK;
+}
+
 /* Needs one spare cell. */
 static void add_mark(struct rangemap *map, struct range_cell *cell,
                      const struct range_change *change)
@@ -74,9 +82,7 @@ static void add_mark(struct rangemap *map, struct range_cell *cell,
                 return;
         }
     }
-    /* Before a long list doubles it is looked through for what has ended. */
-    if (cell->chunks && !(cell->chunks & (cell->chunks - 1)) &&
-        range_chunk_at(ix, cell->more)->n == RANGE_CHUNK)
+    if (is_crowded(ix, cell))
         range_marks_filter(ix, cell, settle, &settling);
     range_marks_append(ix, cell, (enum range_mark)change->kind, change->ref);
 }

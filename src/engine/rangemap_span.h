@@ -2,8 +2,8 @@
 /* Copyright The Transom Authors */
 /*
  * Arithmetic on spans: where a strided view has its bytes. Orchestrator only; owns nothing.
- * All of these expect a span that span_canonical has made: either one row, or several whose pitch is
- * larger than their width.
+ * All of these expect a span that span_canonical has made: either one row, or several whose pitch
+ * is larger than their width.
  */
 #ifndef TRANSOM_ENGINE_RANGEMAP_SPAN_H
 #define TRANSOM_ENGINE_RANGEMAP_SPAN_H

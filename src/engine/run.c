@@ -324,6 +324,8 @@ static tsm_run *run_new(tsm_worker *w)
         free(run);
         return NULL;
     }
+    run->all_next = w->run_all;
+    w->run_all = run;
     return run;
 }
 

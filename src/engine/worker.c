@@ -330,9 +330,9 @@ void tsm_worker_destroy(tsm_worker *w)
     if (tsm_worker_close(w) != 0 && w->state != WORKER_CLOSED) {
         return; /* the wrong thread, or inside a function: it stays as it is */
     }
-    while (w->run_free) {
-        tsm_run *run = w->run_free;
-        w->run_free = run->next;
+    while (w->run_all) {
+        tsm_run *run = w->run_all;
+        w->run_all = run->all_next;
         scopes_fini(run);
         free(run->last);
         free(run->touched);

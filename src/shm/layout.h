@@ -247,15 +247,7 @@ struct mark {
 LAYOUT_SIZE(mark, 256);
 
 /* One thing a process did. Written in place, oldest overwritten; `end` last. */
-enum event_kind {
-    EVENT_NONE,
-    EVENT_TASK,
-    EVENT_WAIT,
-    EVENT_ZERO,
-    EVENT_ALLOC,
-    EVENT_RELEASE,
-    EVENT_FREED
-};
+enum event_kind { EVENT_NONE, EVENT_TASK, EVENT_WAIT, EVENT_ZERO };
 struct event {
     a64 begin, end; /* clock_ticks */
     a64 task;       /* or domain id */
