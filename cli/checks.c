@@ -25,6 +25,7 @@
 
 #include "base/sys.h"
 #include "base/topology.h"
+#include "keeper/program.h"
 #include "shm/arena.h"
 
 #define GIB (UINT64_C(1) << 30)
@@ -317,20 +318,14 @@ static void look_fork(struct finding *f)
 
 static void look_spawn(struct finding *f)
 {
-    char path[PATH_MAX + 64];
-    char self[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    self[length < 0 ? 0 : length] = '\0';
-    for (int i = 0; i < 2 && strrchr(self, '/'); i++) {
-        *strrchr(self, '/') = '\0';
-    }
-    snprintf(path, sizeof(path), "%s/libexec/transom/transom-keeper", self);
+    char path[2 * PATH_MAX];
+    keeper_program_path(path, sizeof(path));
     if (access(path, X_OK) == 0) {
-        say(f, LEVEL_OK, "%.240s", path);
+        say(f, LEVEL_OK, "the keeper program is %.200s", path);
     } else {
-        say(f, LEVEL_NOTE, "%.180s: %s", path, strerror(errno));
-        advise(f, "Start method spawn needs this program: install Transom whole. fork works "
-                  "without.");
+        say(f, LEVEL_NOTE, "the keeper program %.160s: %s", path, strerror(errno));
+        advise(f, "Start method spawn needs it: install Transom whole or set TRANSOM_KEEPER. fork "
+                  "works without.");
     }
 }
 

@@ -89,6 +89,21 @@ static const char *judge_state(const struct child *child, const struct proc_page
     return v->wait.want.kind == WAIT_WORD ? "waiting" : "idle";
 }
 
+/* When the running task began. The place's clock ticks are turned into time by two readings: one that it made at
+ * its start, and now. */
+static uint64_t begun_at(const struct proc_page *page)
+{
+    uint64_t ticks = clock_ticks();
+    uint64_t ns = clock_ns();
+    uint64_t begun = a64_load(&page->begun_ticks);
+    uint64_t passed = ticks - page->recorder.ticks;
+    if (begun == 0 || begun > ticks || passed == 0 || ns < page->recorder.ns) {
+        return 0;
+    }
+    double rate = (double)(ns - page->recorder.ns) / (double)passed;
+    return ns - (uint64_t)((double)(ticks - begun) * rate);
+}
+
 static struct place_view read_place(const struct snapshot *s, uint32_t place)
 {
     const struct arena *a = &s->arena;
@@ -116,7 +131,7 @@ static struct place_view read_place(const struct snapshot *s, uint32_t place)
         v.task = 0;
     } else {
         v.callable = snapshot_callable(s, a32_load(&page->begun_callable));
-        v.begun_ns = a64_load(&page->deadline_ns) != 0 ? a64_load(&page->begun_ns) : 0;
+        v.begun_ns = begun_at(page);
     }
     return v;
 }
@@ -244,10 +259,11 @@ static struct text describe_place(const struct snapshot *s, const struct place_v
         return t;
     }
     if (v->task != 0) {
-        add(&t, "in %.64s, record %" PRIu64, v->callable.s, v->begun);
+        add(&t, "in %.64s", v->callable.s);
         if (v->begun_ns != 0) {
             add(&t, " for %s", ago(v->begun_ns, now).s);
         }
+        add(&t, ", record %" PRIu64, v->begun);
     }
     if (kind == WAIT_SIGNAL || kind == WAIT_WORD) {
         if (v->task == 0 && v->published != 0) {

@@ -161,9 +161,10 @@ static const char *callable_name(const struct chip *c, const struct record *rec)
     return name ? (const char *)(uintptr_t)name : "?";
 }
 
-static void begin(struct chip *c, const struct record *rec, uint64_t number)
+static void begin(struct chip *c, const struct record *rec, uint64_t number, uint64_t ticks)
 {
     struct proc_page *p = c->page;
+    a64_store(&p->begun_ticks, ticks);
     a64_store(&p->begun_task, rec->task);
     a64_store(&p->begun_run, rec->run);
     a32_store(&p->begun_callable, rec->callable);
@@ -206,7 +207,7 @@ static void report_failure(struct chip *c, const struct record *rec, uint64_t nu
     make_mark(c, rec, number, TSM_ETASK_FAILED, rc, text);
 }
 
-static bool run_task(struct chip *c, const struct record *rec, uint64_t number)
+static bool run_task(struct chip *c, const struct record *rec, uint64_t number, uint64_t start)
 {
     char text[MARK_TEXT] = "";
     char why[128] = "";
@@ -219,7 +220,7 @@ static bool run_task(struct chip *c, const struct record *rec, uint64_t number)
         return false;
     }
     task_init(&task, c, rec);
-    begin(c, rec, number);
+    begin(c, rec, number, start);
     int rc = c->backend->launch(c->device, function, &task);
     TSM_FAULT("task");
     bool ok = rc == 0 && !task.failed;
@@ -251,7 +252,7 @@ bool record_execute(struct chip *c, const struct record *rec, uint64_t number)
         skip(c, rec, number);
         return false;
     }
-    bool ok = run_task(c, rec, number);
+    bool ok = run_task(c, rec, number, start);
     recorder_write(c->recorder, EVENT_TASK, start, clock_ticks(), rec->task, rec->callable);
     return ok;
 }

@@ -3,10 +3,9 @@
 /*
  * Starting and stopping the processes of a worker: the arena first, then the keeper by fork or spawn, which makes the
  * others; ready is when all have said so. A failed start takes everything down again. Orchestrator; owns the list
- * of this process's workers, so that a keeper forked for one lets go of the others. docs/processes.md.
+ * of this process's workers, so that a keeper forked for one lets go of the others. docs/keeper.md.
  */
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -106,27 +105,6 @@ static int fork_keeper(tsm_worker *w, int lifeline_read)
     return 0;
 }
 
-/* $TRANSOM_KEEPER; beside the library; where it was installed. */
-static void find_program(char *ret, size_t bytes)
-{
-    const char *env = getenv("TRANSOM_KEEPER");
-    Dl_info where;
-    if (env && *env) {
-        snprintf(ret, bytes, "%s", env);
-        return;
-    }
-    if (dladdr((void *)(uintptr_t)&tsm_keeper_main, &where) != 0 && where.dli_fname) {
-        const char *slash = strrchr(where.dli_fname, '/');
-        int dir = slash ? (int)(slash - where.dli_fname) : 0;
-        snprintf(ret, bytes, "%.*s%s../libexec/transom/transom-keeper", dir, where.dli_fname,
-                 slash ? "/" : "");
-        if (access(ret, X_OK) == 0) {
-            return;
-        }
-    }
-    snprintf(ret, bytes, "%s/transom-keeper", TRANSOM_LIBEXECDIR);
-}
-
 static pid_t spawn_once(tsm_worker *w, const char *path, int lifeline_read)
 {
     struct keeper_args args = {.base = (uint64_t)(uintptr_t)w->arena.base,
@@ -176,7 +154,7 @@ static int hear_spawned(tsm_worker *w, pid_t pid, uint64_t deadline)
 static int spawn_keeper(tsm_worker *w, int lifeline_read, uint64_t deadline)
 {
     char path[4096];
-    find_program(path, sizeof(path));
+    keeper_program_path(path, sizeof(path));
     for (int i = 0; i < SPAWN_TRIES; i++) {
         pid_t pid = spawn_once(w, path, lifeline_read);
         if (pid < 0) {

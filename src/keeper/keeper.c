@@ -491,6 +491,10 @@ _Noreturn void keeper_main(const struct arena *arena, const struct keeper_start 
     if (getppid() != start->orchestrator) {
         leave(k, KEEPER_CLOSED);
     }
+    char why[160];
+    if (start->pin != TSM_PIN_NONE) {
+        topology_can_pin(why, sizeof(why)); /* loads hwloc once for all children */
+    }
     for (uint32_t place = 0; place < k->a.places; place++) {
         if (!fork_child(k, place)) {
             give_up(k, KEEPER_START_FAILED, TSM_ESYS, (int)place, "cannot fork %s %u: %s",

@@ -6,10 +6,12 @@
  */
 #include "keeper/program.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -30,6 +32,26 @@ int keeper_args_read(struct keeper_args *a, const char *text)
                    &a->ro_fd[1], &a->ro_fd[2], &a->ro_fd[3], &a->event_fd, &a->lifeline_fd,
                    &a->orchestrator, &a->pin);
     return n == 14 ? 0 : -1;
+}
+
+void keeper_program_path(char *ret, size_t bytes)
+{
+    const char *env = getenv("TRANSOM_KEEPER");
+    Dl_info where;
+    if (env && *env) {
+        snprintf(ret, bytes, "%s", env);
+        return;
+    }
+    if (dladdr((void *)(uintptr_t)&tsm_keeper_main, &where) != 0 && where.dli_fname) {
+        const char *slash = strrchr(where.dli_fname, '/');
+        int dir = slash ? (int)(slash - where.dli_fname) : 0;
+        snprintf(ret, bytes, "%.*s%s../libexec/transom/transom-keeper", dir, where.dli_fname,
+                 slash ? "/" : "");
+        if (access(ret, X_OK) == 0) {
+            return;
+        }
+    }
+    snprintf(ret, bytes, "%s/transom-keeper", TRANSOM_LIBEXECDIR);
 }
 
 /* Until the orchestrator has written the tables; its end ends this too. */

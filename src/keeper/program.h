@@ -22,6 +22,9 @@ void keeper_args_write(const struct keeper_args *args, char text[KEEPER_ARGS_BYT
 /* 0, or -1 when the text is not one that keeper_args_write made. */
 int keeper_args_read(struct keeper_args *args, const char *text);
 
+/* Where the program is: $TRANSOM_KEEPER, ../libexec/transom beside the library, or where it was installed. */
+void keeper_program_path(char *ret, size_t bytes);
+
 /* main() of transom-keeper. Private to this library's version. */
 int tsm_keeper_main(int argc, char **argv);
 

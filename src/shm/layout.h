@@ -276,7 +276,8 @@ struct proc_page {
     a64 deadline_ns; /* 0: none */
     a32 begun_callable;
     a32 reserved1;
-    uint8_t reserved2[16];
+    a64 begun_ticks; /* clock_ticks */
+    uint8_t reserved2[8];
 
     struct wait_record wait;
 
