@@ -33,6 +33,18 @@ static int here = FAULT_PLACE_ORCHESTRATOR;
 static a32 private_fired;
 static a32 *fired = &private_fired;
 
+static int parse_number(const char *word, long min, long *ret)
+{
+    char *end;
+    errno = 0;
+    long value = word ? strtol(word, &end, 10) : 0;
+    if (!word || end == word || *end || errno != 0 || value < min) {
+        return -EINVAL;
+    }
+    *ret = value;
+    return 0;
+}
+
 static int parse_action(struct fault *f, const char *word)
 {
     if (strcmp(word, "kill") == 0) {
@@ -41,10 +53,10 @@ static int parse_action(struct fault *f, const char *word)
         f->action = ACTION_STOP;
     } else if (strncmp(word, "delay=", 6) == 0) {
         f->action = ACTION_DELAY;
-        f->argument = strtol(word + 6, NULL, 10);
+        return parse_number(word + 6, 0, &f->argument);
     } else if (strncmp(word, "fail=", 5) == 0) {
         f->action = ACTION_FAIL;
-        f->argument = strtol(word + 5, NULL, 10);
+        return parse_number(word + 5, 1, &f->argument);
     } else {
         return -EINVAL;
     }
@@ -64,10 +76,17 @@ static int parse_one(struct fault *f, char *text)
         return -EINVAL;
     }
     word = strtok_r(NULL, ":", &save);
-    f->nth = word ? strtoull(word, NULL, 10) : 1;
+    long nth = 1, place = ANY_PLACE;
+    if (word && parse_number(word, 1, &nth) != 0) {
+        return -EINVAL;
+    }
     word = word ? strtok_r(NULL, ":", &save) : NULL;
-    f->place = word ? atoi(word) : ANY_PLACE;
-    return 0;
+    if (word && parse_number(word, FAULT_PLACE_KEEPER, &place) != 0) {
+        return -EINVAL;
+    }
+    f->nth = (uint64_t)nth;
+    f->place = (int)place;
+    return strtok_r(NULL, ":", &save) ? -EINVAL : 0;
 }
 
 int fault_arm(const char *spec)
@@ -98,6 +117,9 @@ int fault_arm(const char *spec)
 
 void fault_here(int place, a32 *shared_fired)
 {
+    for (uint32_t i = 0; i < fault_count && place != here; i++) {
+        faults[i].seen = 0; /* inherited by fork: this process has not come by yet */
+    }
     here = place;
     uint32_t before = a32_load(fired);
     fired = shared_fired ? shared_fired : &private_fired;

@@ -21,6 +21,8 @@
 
 #include "base/fault.h"
 
+enum { TRIES = 4 }; /* of a call whose failure nobody could be told */
+
 static const char *const names[SYS_CALLS] = {
     [SYS_CALL_FORK] = "sys.fork",
     [SYS_CALL_SPAWN] = "sys.spawn",
@@ -203,15 +205,21 @@ void sys_futex_wait(a32 *word, uint32_t value, int64_t timeout_ns)
 
 void sys_futex_wake(a32 *word)
 {
-    if (!enter(SYS_CALL_FUTEX_WAKE)) {
-        syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+    for (int i = 0; i < TRIES; i++) {
+        if (!enter(SYS_CALL_FUTEX_WAKE) &&
+            syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0) >= 0) {
+            return;
+        }
     }
 }
 
 void sys_event_signal(int fd)
 {
     uint64_t one = 1;
-    while (!enter(SYS_CALL_WRITE) && write(fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+    for (int i = 0; i < TRIES; i++) {
+        if (!enter(SYS_CALL_WRITE) && (write(fd, &one, sizeof(one)) > 0 || errno == EAGAIN)) {
+            return;
+        }
     }
 }
 

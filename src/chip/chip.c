@@ -25,6 +25,7 @@ bool chip_should_leave(const struct chip *c)
 
 _Noreturn void chip_leave(struct chip *c)
 {
+    TSM_FAULT("leave");
     c->backend->close(c->device);
     _exit(0);
 }

@@ -390,9 +390,30 @@ int tsm_domain_alloc(tsm_orch *orch, const struct tsm_domain_opts *o, tsm_domain
 
 /* ---- release ---- */
 
-int domain_reserve_name(tsm_domain *d)
+static bool is_member(const tsm_domain *d, uint32_t place)
 {
-    if (d->named.count < d->named.max) {
+    return place < d->worker->arena.chips && lease_has(d->lease, place);
+}
+
+static void forget_done(tsm_domain *d)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < d->named.count; i++) {
+        if (!word_is_reached(d->worker, &d->named.list[i])) {
+            d->named.list[kept++] = d->named.list[i];
+        }
+    }
+    d->named.count = kept;
+}
+
+int domain_reserve_name(tsm_domain *d, uint32_t place)
+{
+    /* Members need no note: the fence covers all that they were given. */
+    if (d->named.count < d->named.max || is_member(d, place)) {
+        return 0;
+    }
+    forget_done(d);
+    if (d->named.count < d->named.max / 2) {
         return 0;
     }
     uint32_t max = d->named.max ? d->named.max * 2 : 8;
@@ -410,12 +431,8 @@ void domain_named(tsm_domain *d, uint32_t place, uint64_t value)
     const tsm_worker *w = d->worker;
     d->touched = true;
     d->touched_slots |= UINT64_C(1) << w->current->number % RUN_SLOTS;
-    if (place < w->arena.chips) {
-        if (!lease_has(d->lease, place)) {
-            words_add(&d->named, place, 0, value);
-        }
-    } else {
-        words_add(&d->named, PLACE_POOL, 0, value);
+    if (!is_member(d, place)) {
+        words_add(&d->named, place < w->arena.chips ? place : PLACE_POOL, 0, value);
     }
 }
 
@@ -461,6 +478,7 @@ static int release(tsm_domain *d)
     if (record_fence(w, d) != 0) {
         return worker_refuse(w, TSM_ENOMEM, "no memory for the fence of domain '%s'", d->name);
     }
+    TSM_FAULT("release");
     d->released = true;
     name_remove(w, d);
     live_remove(w, d);

@@ -206,6 +206,7 @@ struct tsm_worker {
     struct lease **shapes; /* buckets of clean ones */
     struct lease *oldest, *newest;
     struct lease *cooling_first, *cooling_last;
+    struct lease *cooling_cursor; /* where the next look goes on */
     uint64_t lease_bytes, lease_budget;
     tsm_domain **names;
     uint64_t name_count, name_max;
@@ -310,7 +311,11 @@ const char *callable_name_of(const tsm_worker *w, uint32_t index);
 /* ---- run.c ---- */
 void run_fail(tsm_run *run, int code, uint64_t task, int chip, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* Raises its abort word; the cause is known elsewhere. */
+void run_abort(tsm_run *run);
 bool run_is_failed(const tsm_worker *w, const tsm_run *run);
+/* Fails the run when the chip says it has done more than it was given: what it says cannot be waited for. */
+void run_check_timeline(tsm_run *run, uint32_t place);
 /* 0, or the refusal when the run being built has failed. */
 int run_stopped(tsm_worker *w);
 void runs_retire(tsm_worker *w);
@@ -336,8 +341,8 @@ static inline bool lease_has(const struct lease *l, uint32_t chip)
 }
 
 /* ---- domain.c ---- */
-/* A record on `place` (or pool record `value`) names the domain. */
-int domain_reserve_name(tsm_domain *d);
+/* A record on `place` (a chip, or places: pool record `value`) names the domain; and room to note one more. */
+int domain_reserve_name(tsm_domain *d, uint32_t place);
 void domain_named(tsm_domain *d, uint32_t place, uint64_t value);
 void domains_sweep(tsm_worker *w, tsm_run *run, bool failed);
 void domains_of_run_over(tsm_worker *w, tsm_run *run);

@@ -45,12 +45,18 @@ static enum ref_state chip_state(tsm_worker *w, uint32_t chip, uint32_t run, uin
 
 static bool sub_is_known_failed(const tsm_worker *w, uint64_t value)
 {
-    for (uint32_t i = 0; i < w->failed_subs.count; i++) {
-        if (w->failed_subs.list[i].value == value) {
-            return true;
+    /* pool_collect adds them in rising order. */
+    uint32_t lo = 0;
+    uint32_t hi = w->failed_subs.count;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (w->failed_subs.list[mid].value < value) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
         }
     }
-    return false;
+    return lo < w->failed_subs.count && w->failed_subs.list[lo].value == value;
 }
 
 static enum ref_state sub_state(tsm_worker *w, uint64_t value)
@@ -168,6 +174,9 @@ static int grow_groups(tsm_worker *w)
 int group_reserve(tsm_worker *w, uint32_t count)
 {
     struct group *g;
+    if (w->group_next - w->group_first == w->group_max) {
+        groups_retire(w);
+    }
     if (w->group_next - w->group_first == w->group_max && grow_groups(w) != 0) {
         return TSM_ENOMEM;
     }
@@ -195,7 +204,8 @@ void groups_retire(tsm_worker *w)
 {
     while (w->group_first < w->group_next) {
         struct group *g = &w->groups[w->group_first & (w->group_max - 1)];
-        if (g->run >= w->run_oldest) {
+        /* A failed one is asked about until its run is over. */
+        if (g->run >= w->run_oldest && group_state(w, w->group_first) != REF_DONE) {
             break;
         }
         free(g->members);

@@ -19,7 +19,8 @@ enum {
     SHAPE_BUCKETS = 4096,
     GRANULE = 65536, /* no two leases share one */
     PAGE = 4096,
-    ZERO_HERE_MAX = 65536 /* bytes of all windows that the orchestrator zeroes itself */
+    ZERO_HERE_MAX = 65536, /* bytes of all windows that the orchestrator zeroes itself */
+    LOOKS_MAX = 64         /* cooling leases looked at in one go */
 };
 
 int leases_init(tsm_worker *w)
@@ -57,15 +58,21 @@ void leases_fini(tsm_worker *w)
     w->granules = NULL;
     w->shapes = NULL;
     w->lease_count = w->lease_max = w->lease_free_count = 0;
-    w->oldest = w->newest = w->cooling_first = w->cooling_last = NULL;
+    w->oldest = w->newest = w->cooling_first = w->cooling_last = w->cooling_cursor = NULL;
     w->lease_bytes = 0;
     blocks_fini(&w->windows);
 }
 
-struct lease *lease_at(const tsm_worker *w, uint64_t address)
+/* Granules are of addresses, as leases are aligned: the arena's base need not be at the start of one. */
+static uint64_t granule_of(const tsm_worker *w, uint64_t address)
 {
     const struct arena_info *in = &w->arena.ctl->info;
-    uint32_t n = w->granules[(address - in->base - in->windows_offset) / GRANULE];
+    return address / GRANULE - (in->base + in->windows_offset) / GRANULE;
+}
+
+struct lease *lease_at(const tsm_worker *w, uint64_t address)
+{
+    uint32_t n = w->granules[granule_of(w, address)];
     return n ? w->leases[n - 1] : NULL;
 }
 
@@ -150,15 +157,17 @@ static void cooling_remove(tsm_worker *w, struct lease *l)
 {
     *(l->prev ? &l->prev->next : &w->cooling_first) = l->next;
     *(l->next ? &l->next->prev : &w->cooling_last) = l->prev;
+    if (w->cooling_cursor == l) {
+        w->cooling_cursor = l->next;
+    }
 }
 
 /* ---- making and giving back ---- */
 
 static void granules_set(tsm_worker *w, const struct lease *l, uint32_t value)
 {
-    const struct arena_info *in = &w->arena.ctl->info;
-    uint64_t at = l->base - in->base - in->windows_offset;
-    for (uint64_t g = at / GRANULE; g <= (at + l->size * l->stride - 1) / GRANULE; g++) {
+    uint64_t end = granule_of(w, l->base + l->size * l->stride - 1);
+    for (uint64_t g = granule_of(w, l->base); g <= end; g++) {
         w->granules[g] = value;
     }
 }
@@ -471,13 +480,19 @@ static bool advance(tsm_worker *w, struct lease *l)
 
 void leases_progress(tsm_worker *w)
 {
-    struct lease *next;
-    for (struct lease *l = w->cooling_first; l && !w->holding; l = next) {
-        next = l->next;
+    struct lease *l = w->cooling_first;
+    for (int looks = 0; l && !w->holding && looks < LOOKS_MAX; looks++) {
+        struct lease *next = l->next;
+        /* The oldest is looked at every time, then some of the others in turn. */
+        if (l == w->cooling_first && w->cooling_cursor && w->cooling_cursor != l) {
+            next = w->cooling_cursor;
+        }
         if (advance(w, l)) {
             cooling_remove(w, l);
             clean_add(w, l);
         }
+        w->cooling_cursor = next;
+        l = next;
     }
 }
 

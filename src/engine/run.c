@@ -36,7 +36,7 @@ void run_touch(tsm_run *run, uint32_t place, uint64_t value)
 
 /* ---- failure ---- */
 
-static void raise_abort(tsm_run *run)
+void run_abort(tsm_run *run)
 {
     tsm_worker *w = run->worker;
     if (!run->failed) {
@@ -60,13 +60,25 @@ void run_fail(tsm_run *run, int code, uint64_t task, int chip, const char *forma
         vsnprintf(run->error.text, sizeof(run->error.text), format, ap);
         va_end(ap);
     }
-    raise_abort(run);
+    run_abort(run);
 }
 
 bool run_is_failed(const tsm_worker *w, const tsm_run *run)
 {
     return run->failed ||
            a64_load(&w->arena.keeper->aborts[run->number % RUN_SLOTS]) == run->number;
+}
+
+void run_check_timeline(tsm_run *run, uint32_t place)
+{
+    tsm_worker *w = run->worker;
+    uint64_t done = place < w->arena.chips ? timeline_read(&w->arena, place) : 0;
+    if (place < w->arena.chips && done > w->rings[place].published) {
+        run_fail(run, TSM_EPROTOCOL, 0, (int)place,
+                 "chip %u wrote nonsense into its own page: it was given %llu records, its "
+                 "timeline says %llu",
+                 place, (unsigned long long)w->rings[place].published, (unsigned long long)done);
+    }
 }
 
 int run_stopped(tsm_worker *w)
@@ -110,6 +122,7 @@ static bool run_complete(tsm_worker *w, tsm_run *run)
         if (!done) {
             return false;
         }
+        run_check_timeline(run, place);
         run->touched_checked++;
     }
     return true;
@@ -133,11 +146,14 @@ static void weigh_mark(tsm_run *run, const struct mark *m, char *others, size_t 
         return;
     }
     run->error.skipped += a64_load(&m->skipped);
-    if (m->code == 0 || m->code == TSM_EABORTED) {
-        return;
-    }
     struct tsm_error e = {0};
     e.code = m->code;
+    if (e.code == 0 || e.code == TSM_EABORTED) {
+        return;
+    }
+    if (e.code > 0 || e.code < TSM_EFUNCTION) {
+        e.code = TSM_EPROTOCOL;
+    }
     e.sys_errno = m->sys_errno;
     e.chip = m->place;
     e.detail = m->detail;

@@ -170,7 +170,9 @@ static int spawn_keeper(tsm_worker *w, int lifeline_read, uint64_t deadline)
                                  "the keeper %s %s", path,
                                  rc == ETIMEDOUT ? "did not start in time" : "died at its start");
         }
+        fault_here(FAULT_PLACE_ORCHESTRATOR, NULL);
         rc = arena_move(&w->arena, &w->error);
+        fault_here(FAULT_PLACE_ORCHESTRATOR, &w->arena.hints_head->faults_fired);
         if (rc != 0) {
             return rc;
         }
@@ -390,4 +392,5 @@ void stop_processes(tsm_worker *w, bool kill_now)
     sys_close(w->event_fd);
     sys_close(w->keeper_fd);
     w->lifeline_fd = w->event_fd = w->keeper_fd = -1;
+    fault_here(FAULT_PLACE_ORCHESTRATOR, NULL); /* the shared bits go with the arena */
 }

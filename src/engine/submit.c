@@ -156,6 +156,7 @@ static struct record *try_reserve(tsm_worker *w, uint32_t ring, uint32_t bytes, 
 static int wait_for_room(tsm_worker *w, const struct word *blocked)
 {
     int rc = engine_wait(w, blocked->place, blocked->value, 0);
+    run_check_timeline(w->current, blocked->place);
     return rc != 0 ? rc : run_stopped(w);
 }
 
@@ -186,11 +187,12 @@ static void name_domains(const struct plan *p, uint32_t place, uint64_t value)
 static int reserve_names(tsm_worker *w, const struct plan *p)
 {
     int rc = 0;
+    uint32_t ring = ring_of(w, p);
     for (uint32_t i = 0; i < p->call->domain_count && rc == 0; i++) {
-        rc = domain_reserve_name(p->call->domains[i]);
+        rc = domain_reserve_name(p->call->domains[i], ring);
     }
     for (uint32_t i = 0; i < p->call->tensor_count && rc == 0; i++) {
-        rc = p->uses[i].domain ? domain_reserve_name(p->uses[i].domain) : 0;
+        rc = p->uses[i].domain ? domain_reserve_name(p->uses[i].domain, ring) : 0;
     }
     return rc == 0 ? 0 : worker_refuse(w, TSM_ENOMEM, "no memory for a domain's list of users");
 }
@@ -240,6 +242,11 @@ static int check_poison(tsm_worker *w, tsm_task_id id, const struct plan *p)
         return 0;
     }
     uint32_t upstream = (uint32_t)(w->deps.poison - 1);
+    if (upstream == (uint32_t)w->current->number) {
+        run_abort(
+            w->current); /* its own task: the cause is in a mark that the keeper has yet to see */
+        return run_stopped(w);
+    }
     run_fail(w->current, TSM_EUPSTREAM_FAILED, id, p->chip == TSM_SUB ? -1 : p->chip,
              "task '%s' reads what a failed task of run %u should have written",
              callable_name_of(w, p->callable), upstream);

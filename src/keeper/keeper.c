@@ -73,6 +73,7 @@ static void raise_abort(struct keeper *k, uint64_t run)
 {
     a64 *word = &k->page->aborts[run % RUN_SLOTS];
     if (a64_load(word) != run) {
+        TSM_FAULT("abort");
         a64_store(word, run);
         wake_everybody(&k->a);
     }
@@ -127,6 +128,16 @@ static const char *kind_of(const struct keeper *k, uint32_t place)
 static uint32_t number_of(const struct keeper *k, uint32_t place)
 {
     return place < k->a.chips ? place : place - k->a.chips;
+}
+
+/* Name of the callable whose task the child has begun. */
+static const char *begun_name(const struct keeper *k, const struct proc_page *p)
+{
+    uint32_t callable = a32_load(&p->begun_callable);
+    if (callable >= a64_acquire(&k->a.ctl->callable_count) || !k->a.callables[callable].name) {
+        return "?";
+    }
+    return (const char *)(uintptr_t)k->a.callables[callable].name;
 }
 
 static _Noreturn void become_child(struct keeper *k, uint32_t place, pid_t keeper)
@@ -259,6 +270,7 @@ static void handle_death(struct keeper *k, uint32_t place, int status)
     char death[64];
     char text[MARK_TEXT];
     k->alive--;
+    TSM_FAULT("death");
     describe_death(death, sizeof(death), status);
     uint64_t task = a64_load(&p->begun_task);
     a32_store(&c->how, WIFSIGNALED(status) ? 1 : 2);
@@ -279,9 +291,9 @@ static void handle_death(struct keeper *k, uint32_t place, int status)
         w->failed_tries = 0;
         snprintf(w->death, sizeof(w->death), "%s", death);
         if (task != 0) {
-            snprintf(text, sizeof(text), "%s %u died in a task: %s", kind_of(k, place),
-                     number_of(k, place), death);
-            mark_run(k, place, TSM_ECHILD_DIED, status, text);
+            snprintf(text, sizeof(text), "%s %u died in task '%.80s': %s", kind_of(k, place),
+                     number_of(k, place), begun_name(k, p), death);
+            mark_run(k, place, TSM_ECHILD_DIED, (int)a32_load(&c->code), text);
         }
     }
     atomic_fetch_add(&k->page->deaths, 1);
@@ -293,10 +305,12 @@ static void reap(struct keeper *k)
 {
     int status;
     pid_t pid;
-    while ((pid = sys_reap(-1, &status)) > 0) {
+    /* Anything but "no children" is tried again: the signal that told of the death has been read. */
+    while ((pid = sys_reap(-1, &status)) > 0 || (pid < 0 && errno != ECHILD)) {
         for (uint32_t place = 0; place < k->a.places; place++) {
             const struct child *c = &k->page->child[place];
-            if (a32_load(&c->state) == CHILD_ALIVE && (pid_t)a32_load(&c->pid) == pid) {
+            if (pid > 0 && a32_load(&c->state) == CHILD_ALIVE &&
+                (pid_t)a32_load(&c->pid) == pid) {
                 handle_death(k, place, status);
                 break;
             }
@@ -310,7 +324,11 @@ static bool replace_dead(struct keeper *k)
     bool again = false;
     for (uint32_t place = 0; place < k->a.places && !k->closing; place++) {
         struct ward *w = &k->wards[place];
-        if (w->want_fork && !fork_child(k, place)) {
+        if (!w->want_fork) {
+            continue;
+        }
+        TSM_FAULT("refork");
+        if (!fork_child(k, place)) {
             again = true;
             if (++w->failed_tries >= REPLACE_TRIES) {
                 w->want_fork = false;
@@ -329,15 +347,10 @@ static void over_limit(struct keeper *k, uint32_t place, uint64_t now)
 {
     const struct proc_page *p = arena_page(&k->a, place);
     struct ward *w = &k->wards[place];
-    uint32_t callable = a32_load(&p->begun_callable);
     uint64_t limit = a64_load(&p->deadline_ns) - a64_load(&p->begun_ns);
-    const char *name = "?";
     char text[MARK_TEXT];
-    if (callable < a64_acquire(&k->a.ctl->callable_count) && k->a.callables[callable].name) {
-        name = (const char *)(uintptr_t)k->a.callables[callable].name;
-    }
-    snprintf(text, sizeof(text), "task '%.80s' on %s %u exceeded its time limit of %.3f ms", name,
-             kind_of(k, place), number_of(k, place), (double)limit / 1e6);
+    snprintf(text, sizeof(text), "task '%.80s' on %s %u exceeded its time limit of %.3f ms",
+             begun_name(k, p), kind_of(k, place), number_of(k, place), (double)limit / 1e6);
     mark_run(k, place, TSM_ETIME_LIMIT, 0, text);
     w->kill_at = now + LIMIT_GRACE_NS;
     w->kill_begun = a64_load(&p->begun);
@@ -362,11 +375,13 @@ static uint64_t enforce_limits(struct keeper *k)
         if (w->kill_at == 0 && now >= deadline) {
             over_limit(k, place, now);
         }
-        if (w->kill_at != 0 && now >= w->kill_at) {
-            sys_kill((pid_t)a32_load(&k->page->child[place].pid), SIGKILL);
-            continue;
-        }
         uint64_t due = w->kill_at != 0 ? w->kill_at : deadline;
+        if (w->kill_at != 0 && now >= w->kill_at) {
+            if (sys_kill((pid_t)a32_load(&k->page->child[place].pid), SIGKILL) == 0) {
+                continue;
+            }
+            due = now + FORK_RETRY_NS;
+        }
         next = next == 0 || due < next ? due : next;
     }
     return next;
@@ -464,10 +479,10 @@ static void set_signals(struct keeper *k)
     k->signal_fd = sys_signalfd(&set);
 }
 
-static void narrow(const struct arena *a)
+static bool narrow(const struct arena *a)
 {
-    sys_mmap(a->base, a->ctl->info.ctl_bytes, PROT_READ, MAP_SHARED | MAP_FIXED,
-             a->ro_fd[ARENA_CTL], 0);
+    return sys_mmap(a->base, a->ctl->info.ctl_bytes, PROT_READ, MAP_SHARED | MAP_FIXED,
+                    a->ro_fd[ARENA_CTL], 0) != NULL;
 }
 
 _Noreturn void keeper_main(const struct arena *arena, const struct keeper_start *start)
@@ -479,13 +494,14 @@ _Noreturn void keeper_main(const struct arena *arena, const struct keeper_start 
     role_set(ROLE_CHILD);
     prctl(PR_SET_NAME, "transom-keeper", 0, 0, 0);
     fault_here(FAULT_PLACE_KEEPER, &arena->hints_head->faults_fired);
+    TSM_FAULT("keeper");
     setpgid(0, 0); /* a Ctrl-C is for the program */
     set_signals(k);
-    narrow(&k->a);
+    bool narrowed = narrow(&k->a);
     k->page->start_ns = clock_ns();
     a32_store(&k->page->pid, (uint32_t)getpid());
     k->orchestrator_fd = sys_pidfd(start->orchestrator);
-    if (k->signal_fd < 0 || k->orchestrator_fd < 0) {
+    if (!narrowed || k->signal_fd < 0 || k->orchestrator_fd < 0) {
         give_up(k, KEEPER_START_FAILED, TSM_ESYS, -1, "keeper: %s", strerror(errno));
     }
     if (getppid() != start->orchestrator) {

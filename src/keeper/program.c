@@ -75,6 +75,7 @@ int tsm_keeper_main(int argc, char **argv)
         return KEEPER_EXIT_USAGE;
     }
     fault_arm(getenv("TRANSOM_FAULT"));
+    fault_here(FAULT_PLACE_KEEPER, NULL);
     static struct arena arena;
     if (arena_attach(&arena, args.base, args.bytes, args.fd, args.ro_fd) != 0) {
         return errno == EADDRINUSE ? KEEPER_EXIT_TAKEN : KEEPER_EXIT_USAGE;

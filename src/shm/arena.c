@@ -284,8 +284,8 @@ int arena_confine(struct arena *a, uint32_t place)
 
 void arena_destroy(struct arena *a)
 {
-    if (a->base) {
-        sys_munmap(a->base, a->bytes);
+    /* It can fail for want of memory for the kernel's own tables: that passes. */
+    for (int i = 0; a->base && i < 2 && sys_munmap(a->base, a->bytes) != 0; i++) {
     }
     for (int i = 0; i < ARENA_FDS && a->bytes; i++) {
         sys_close(a->fd[i]);

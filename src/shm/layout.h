@@ -131,7 +131,8 @@ struct ctl_head {
 };
 LAYOUT_FIELD(ctl_head, 256, wait);
 
-/* w: orchestrator. A byte ring: record number n starts at index[n % slots] (in 64-byte units). */
+/* w: orchestrator. A byte ring: record number n, or the RECORD_WRAP in front of it, starts at index[n % slots] (in
+ * 64-byte units), known as soon as record n - 1 is published. */
 struct ring_head {
     a64 published;  /* number of the newest record; they count from 1 */
     uint64_t bytes; /* power of two */

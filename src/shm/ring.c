@@ -19,20 +19,17 @@ void ring_writer_init(struct ring_writer *r, const struct arena *a, uint32_t rin
     r->slots_mask = r->head->slots - 1;
 }
 
-/* Learns from the timeline how much is free. */
+/* Learns from the timeline how much is free. A RECORD_WRAP in front of the next record stays in use: the reader
+ * may not have come by it yet. */
 static void collect(struct ring_writer *r, uint64_t done)
 {
     if (done <= r->freed || done > r->published) {
         return;
     }
+    uint64_t end = (uint64_t)r->index[(done + 1) & r->slots_mask] * LINE;
     r->freed = done;
-    if (done == r->published) {
-        r->freed_tail = r->tail;
-        return;
-    }
-    uint64_t start = (uint64_t)r->index[(done + 1) & r->slots_mask] * LINE;
     /* Everything in use is less than one ring, so the distance decides. */
-    r->freed_tail = r->tail - ((r->tail - start) & r->mask);
+    r->freed_tail = r->tail - ((r->tail - end) & r->mask);
 }
 
 struct record *ring_reserve(struct ring_writer *r, uint32_t bytes, uint64_t done)
@@ -68,8 +65,9 @@ uint64_t ring_publish(struct ring_writer *r, struct record *rec, uint32_t bytes)
 {
     uint64_t number = ++r->published;
     rec->bytes = bytes;
-    r->index[number & r->slots_mask] = (uint32_t)((r->tail & r->mask) / LINE);
     r->tail += bytes;
+    /* The slot of number + 1 - slots: freed, as each record in use takes a line and one line is kept. */
+    r->index[(number + 1) & r->slots_mask] = (uint32_t)((r->tail & r->mask) / LINE);
     a64_store(&((struct record *)(r->data + (r->tail & r->mask)))->stamp, 0);
     a64_release(&rec->stamp, number); /* pairs with ring_peek */
     a64_release(&r->head->published, number);
@@ -83,18 +81,7 @@ void ring_reader_init(struct ring_reader *r, const struct arena *a, uint32_t rin
     r->index = arena_at(a, r->head->index_offset);
     r->mask = r->head->bytes - 1;
     r->next = done + 1;
-    r->at = 0;
-    if (done == 0) {
-        return;
-    }
-    uint64_t slots_mask = r->head->slots - 1;
-    uint64_t start = (uint64_t)r->index[done & slots_mask] * LINE;
-    const struct record *last = (const struct record *)(r->data + start);
-    r->at = (start + last->bytes) & r->mask;
-    /* Once there is a next record the last one's memory may be in use again: then the index knows. */
-    if (a64_acquire(&r->head->published) > done) {
-        r->at = (uint64_t)r->index[r->next & slots_mask] * LINE;
-    }
+    r->at = (uint64_t)r->index[r->next & (r->head->slots - 1)] * LINE;
 }
 
 const struct record *ring_peek(struct ring_reader *r)
@@ -120,6 +107,8 @@ const struct record *ring_record(const struct arena *a, uint32_t ring, uint64_t 
 {
     const struct ring_head *h = &a->rings[ring];
     const uint32_t *index = arena_at(a, h->index_offset);
-    return (const struct record *)((uint8_t *)arena_at(a, h->data_offset) +
-                                   (uint64_t)index[number & (h->slots - 1)] * LINE);
+    const uint8_t *data = arena_at(a, h->data_offset);
+    const struct record *rec =
+        (const struct record *)(data + (uint64_t)index[number & (h->slots - 1)] * LINE);
+    return rec->kind == RECORD_WRAP ? (const struct record *)data : rec;
 }

@@ -12,7 +12,7 @@
 struct ring_writer {
     struct ring_head *head;
     uint8_t *data;
-    uint32_t *index; /* number % slots -> offset / 64 */
+    uint32_t *index; /* number % slots -> offset / 64 of the record or of its RECORD_WRAP */
     uint64_t mask;   /* bytes - 1 */
     uint64_t slots_mask;
     uint64_t tail;       /* bytes ever given out; position is tail & mask */

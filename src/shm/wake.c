@@ -235,17 +235,22 @@ static int spin(struct waiter *w, int (*look)(void *ctx), void *ctx)
     if (rc != 0) {
         return rc;
     }
-    uint64_t begin = clock_ns();
-    uint64_t before = begin;
+    uint64_t before = clock_ns();
+    uint64_t quick_since = before;
     for (int slow = 0; slow < YIELDS_SLOW;) {
         sched_yield();
         rc = look(ctx);
         uint64_t now = clock_ns();
-        if (rc != 0 || (slow == 0 && now - begin > YIELD_TOTAL_NS)) {
+        if (rc != 0) {
             return rc;
         }
         /* A slow yield means that others wanted the core and had it. */
-        slow += now - before > YIELD_SLOW_NS;
+        if (now - before > YIELD_SLOW_NS) {
+            slow++;
+            quick_since = now;
+        } else if (now - quick_since > YIELD_TOTAL_NS) {
+            return 0;
+        }
         before = now;
     }
     return 0;
