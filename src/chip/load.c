@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "chip/chip.h"
 
 static const char *string_at(uint64_t address)
@@ -47,6 +48,11 @@ int load_callable(struct chip *c, uint64_t index, uint32_t generation, tsm_task_
     const char *path = string_at(entry->path);
     uint64_t offset = path ? entry->symbol_offset : entry->function;
     tsm_task_fn *function;
+    int fault = TSM_FAULT("load");
+    if (fault != 0) {
+        snprintf(text, text_bytes, "%s", strerror(fault));
+        return TSM_ENOENT;
+    }
     int rc = c->backend->load(c->device, path, string_at(entry->symbol), offset, &function, text,
                               text_bytes);
     if (rc == 0) {

@@ -350,5 +350,9 @@ int tsm_unregister(tsm_worker *w, tsm_callable c)
         return rc;
     }
     w->callables[index].live = false;
+    if (w->state == WORKER_READY) {
+        /* A replacement does not load it; a task that still names it finds its strings. Pairs with load_all. */
+        a32_release(&w->arena.callables[index].state, CALLABLE_GONE);
+    }
     return 0;
 }

@@ -44,10 +44,14 @@ static bool pool_has_ready(const tsm_worker *w)
 }
 
 /* Whether the process of this place can still move by itself or by what is already there. */
-static bool can_move(const tsm_worker *w, uint32_t place, const struct want *want)
+static bool can_move(tsm_worker *w, uint32_t place, const struct want *want)
 {
     const struct arena *a = &w->arena;
     uint64_t own_next = timeline_read(a, place) + 1;
+    const tsm_run *run = want->kind == WAIT_SIGNAL ? run_of(w, want->run) : NULL;
+    if (run && run_has_cause(w, run)) {
+        return true; /* the wait ends with ABORTED */
+    }
     switch (want->kind) {
     case WAIT_RING:
         return w->rings[place].published >= own_next;
@@ -63,7 +67,7 @@ static bool can_move(const tsm_worker *w, uint32_t place, const struct want *wan
 }
 
 /* One pass. compare: the records must be the same as in the last one. */
-static bool all_stuck(const tsm_worker *w, struct snapshot *s, bool compare)
+static bool all_stuck(tsm_worker *w, struct snapshot *s, bool compare)
 {
     s->waiting_inside = 0;
     for (uint32_t place = 0; place < w->arena.places; place++) {
@@ -185,6 +189,13 @@ void deadlock_check(tsm_worker *w)
     }
     pool_collect(w);
     if (!all_stuck(w, &s, false) || s.waiting_inside == 0 || !all_stuck(w, &s, true)) {
+        return;
+    }
+    /* Last, when nobody runs any more: what the program waits for may have come since it looked. */
+    struct want own;
+    uint32_t version;
+    if (!wait_record_read(&w->arena.ctl->wait, &own, &version) ||
+        want_met(&w->arena, arena_orchestrator(&w->arena), &own)) {
         return;
     }
     char what[sizeof(w->error.text)];

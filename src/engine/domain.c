@@ -152,11 +152,17 @@ static int check_members(tsm_worker *w, const struct tsm_domain_opts *o)
     return 0;
 }
 
+/* Dead now, or since this process last looked: then it has been replaced meanwhile. */
 static int check_members_alive(tsm_worker *w, const struct tsm_domain_opts *o)
 {
     for (uint32_t i = 0; i < o->chip_count; i++) {
-        if (a32_acquire(&w->arena.keeper->child[o->chips[i]].state) != CHILD_ALIVE) {
+        const struct child *c = &w->arena.keeper->child[o->chips[i]];
+        if (a32_acquire(&c->state) != CHILD_ALIVE) {
             return worker_refuse(w, TSM_EPEER, "domain '%s': member chip %d is dead", o->name,
+                                 o->chips[i]);
+        }
+        if (a32_acquire(&c->deaths) != w->child_deaths[o->chips[i]]) {
+            return worker_refuse(w, TSM_EPEER, "domain '%s': member chip %d died just now", o->name,
                                  o->chips[i]);
         }
     }
@@ -360,6 +366,9 @@ int tsm_domain_alloc(tsm_orch *orch, const struct tsm_domain_opts *o, tsm_domain
     }
     tsm_worker *w = orch->run->worker;
     uint64_t window = 0;
+    if (!ret) {
+        return worker_refuse(w, TSM_EINVAL, "ret is NULL");
+    }
     engine_progress(w);
     if ((rc = check_opts(w, o, &window)) != 0 || (rc = check_members_alive(w, o)) != 0) {
         return rc;
@@ -504,7 +513,11 @@ int tsm_domain_release(tsm_domain *d)
         return TSM_EINVAL;
     }
     int rc = worker_check(d->worker, CHECK_READY);
-    return rc != 0 ? rc : release(d);
+    if (rc != 0) {
+        return rc;
+    }
+    engine_progress(d->worker); /* the death of a member counts while the domain is live */
+    return release(d);
 }
 
 void domain_freed(tsm_worker *w, tsm_domain *d)
@@ -517,6 +530,7 @@ void domain_freed(tsm_worker *w, tsm_domain *d)
 /* At the end of the function: last in, first out. Kept ones of a failed function go too. */
 void domains_sweep(tsm_worker *w, tsm_run *run, bool failed)
 {
+    engine_progress(w); /* as in tsm_domain_release */
     for (tsm_domain *d = run->domains; d; d = d->next) {
         release(d);
     }

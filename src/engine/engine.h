@@ -135,7 +135,7 @@ struct deps {
     uint64_t round;
     uint32_t *touched;
     uint32_t touched_count;
-    struct words pool; /* WAIT_DATA in place */
+    struct words pool; /* pool records, and data of further earlier runs by chip; WAIT_DATA in place */
     uint64_t poison;   /* run + 1 whose failed task should have written what is read */
     uint32_t run;
 };
@@ -214,7 +214,7 @@ struct tsm_worker {
     uint64_t domain_next;
 
     bool holding; /* a submit has reserved room: nobody else may write to a ring */
-    uint64_t deadlock_checked_ns;
+    uint64_t deadlock_checked_ns, alive_checked_ns;
     struct tsm_stats stats;
     struct scratch *scratch; /* submit.c */
 };
@@ -222,6 +222,8 @@ struct tsm_worker {
 /* ---- worker.c ---- */
 
 enum { CHECK_ANY, CHECK_READY };
+/* Whether this is the owner's process and thread. */
+bool worker_is_mine(const tsm_worker *w);
 /* Every public call begins here: object, thread, process, state. Fills the worker's error. */
 int worker_check(tsm_worker *w, int how);
 /* A refusal: fills the worker's error (printf) and returns code. */
@@ -314,7 +316,10 @@ void run_fail(tsm_run *run, int code, uint64_t task, int chip, const char *forma
 /* Raises its abort word; the cause is known elsewhere. */
 void run_abort(tsm_run *run);
 bool run_is_failed(const tsm_worker *w, const tsm_run *run);
-/* Fails the run when the chip says it has done more than it was given: what it says cannot be waited for. */
+/* The same, or a process has marked it and the abort is on its way. */
+bool run_has_cause(const tsm_worker *w, const tsm_run *run);
+/* Fails the run when the chip (or, for any other place, a sub) says it has done what it was not given: what it says cannot
+ * be waited for. */
 void run_check_timeline(tsm_run *run, uint32_t place);
 /* 0, or the refusal when the run being built has failed. */
 int run_stopped(tsm_worker *w);

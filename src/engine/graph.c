@@ -227,24 +227,37 @@ static void need_chip(struct deps *d, uint32_t chip, uint64_t value)
     d->value[chip] = value > d->value[chip] ? value : d->value[chip];
 }
 
-/* A record carries POOL_WAITS_MAX of these; deps_trim sees to the rest. */
-static void need_pool(tsm_worker *w, const struct word *x, bool data)
+/* The word was waited for here, so no record will ask whether its task failed. place: of a record's wait. */
+static void judge_here(tsm_worker *w, const struct word *x)
+{
+    uint32_t place = x->place & PLACE_MASK;
+    struct word at = {place == PLACE_POOL ? REF_SUB : place, x->run, x->value};
+    if ((x->place & WAIT_DATA || x->run == w->deps.run) && word_state(w, &at) == REF_FAILED) {
+        w->deps.poison = (uint64_t)x->run + 1;
+    }
+}
+
+/* Words that stand for themselves: pool records, and what is read of a chip from a second earlier run. A record
+ * carries POOL_WAITS_MAX of these; deps_trim sees to the rest. place: as in a record's wait. */
+static void need_single(tsm_worker *w, uint32_t place, const struct word *x)
 {
     struct words *pool = &w->deps.pool;
     for (uint32_t i = pool->count > 8 ? pool->count - 8 : 0; i < pool->count; i++) {
-        if (pool->list[i].value == x->value) {
-            pool->list[i].place |= data ? WAIT_DATA : 0;
+        struct word *in = &pool->list[i];
+        if (in->value == x->value && (in->place & PLACE_MASK) == (place & PLACE_MASK)) {
+            in->place |= place;
             return;
         }
     }
     if (words_add(pool, PLACE_POOL, x->run, x->value) != 0) {
         /* No memory to remember it: it is waited for on the spot. */
-        while (!word_reached(&w->arena, PLACE_POOL, x->value)) {
+        while (!word_reached(&w->arena, place & PLACE_MASK, x->value)) {
             cpu_pause();
         }
+        judge_here(w, &(struct word){place, x->run, x->value});
         return;
     }
-    pool->list[pool->count - 1].place |= data ? WAIT_DATA : 0;
+    pool->list[pool->count - 1].place = place;
 }
 
 /* data: reads what the task writes, and the task belongs to an earlier run. */
@@ -252,13 +265,23 @@ static void need_word(tsm_worker *w, const struct word *x, bool data)
 {
     struct deps *d = &w->deps;
     if (x->place == REF_SUB) {
-        need_pool(w, x, data);
+        need_single(w, PLACE_POOL | (data ? WAIT_DATA : 0), x);
         return;
     }
     need_chip(d, x->place, x->value);
-    if (data && x->value > d->data[x->place]) {
-        d->data[x->place] = x->value;
+    if (!data) {
+        return;
+    }
+    struct word other = {x->place, d->data_run[x->place], d->data[x->place]};
+    if (other.value == 0 || other.run == x->run) {
+        d->data[x->place] = x->value > other.value ? x->value : other.value;
         d->data_run[x->place] = x->run;
+    } else {
+        /* The later value says that both are done, but not that both went well. */
+        bool later = x->value > other.value;
+        d->data[x->place] = later ? x->value : other.value;
+        d->data_run[x->place] = later ? x->run : other.run;
+        need_single(w, x->place | WAIT_DATA, later ? &other : x);
     }
 }
 
@@ -296,6 +319,20 @@ void deps_begin(tsm_worker *w, uint64_t run)
     d->run = (uint32_t)run;
 }
 
+/* The smallest value that a task of the run being built can have where `ref` points. */
+static uint64_t first_of_run(const tsm_worker *w, struct taskref ref)
+{
+    if (ref.place == REF_SUB) {
+        const tsm_run *run = w->current;
+        return run && run->last[w->arena.places] != 0 ? run->pool_first : UINT64_MAX;
+    }
+    if (ref.place == REF_GROUP) {
+        const struct group *g = group_of(w, ref.value);
+        return g && (uint32_t)g->run == ref.run ? ref.value : UINT64_MAX;
+    }
+    return 0; /* a chip's mark is of this run, or it would not have said so */
+}
+
 int deps_add_task(tsm_worker *w, tsm_task_id id, uint32_t index)
 {
     uint64_t kind = id >> ID_SHIFT;
@@ -316,8 +353,15 @@ int deps_add_task(tsm_worker *w, tsm_task_id id, uint32_t index)
         return worker_refuse(w, TSM_EINVAL, "after[%u] is %#llx: not a task of this worker", index,
                              (unsigned long long)id);
     }
-    if (ref_state(w, ref) == REF_PENDING) {
+    enum ref_state state = ref_state(w, ref);
+    if (state == REF_PENDING) {
+        if (ref.place == REF_SUB) {
+            /* Of an earlier run it is an order only: its failure is not this run's. */
+            ref.run = (uint32_t)ring_record(&w->arena, w->arena.places, value)->run;
+        }
         need_ref(w, ref, false);
+    } else if (state == REF_FAILED && value >= first_of_run(w, ref)) {
+        w->deps.poison = (uint64_t)ref.run + 1;
     }
     return 0;
 }
@@ -367,8 +411,9 @@ int deps_trim(tsm_worker *w)
     int rc = 0;
     w->holding = true;
     while (rc == 0 && pool->count > POOL_WAITS_MAX) {
-        rc = engine_wait(w, PLACE_POOL, pool->list[pool->count - 1].value, 0);
-        pool->count--;
+        const struct word x = pool->list[--pool->count];
+        rc = engine_wait(w, x.place & PLACE_MASK, x.value, 0);
+        judge_here(w, &x);
     }
     w->holding = false;
     return rc;
@@ -377,6 +422,10 @@ int deps_trim(tsm_worker *w)
 int deps_wait(tsm_worker *w)
 {
     struct deps *d = &w->deps;
+    if (d->poison && w->current && (uint32_t)(d->poison - 1) == (uint32_t)w->current->number) {
+        run_abort(w->current);
+        return run_stopped(w);
+    }
     if (d->poison) {
         return worker_refuse(w, TSM_EUPSTREAM_FAILED,
                              "the task of run %u that should have written this failed",
@@ -389,7 +438,7 @@ int deps_wait(tsm_worker *w)
         }
     }
     for (uint32_t i = 0; i < d->pool.count; i++) {
-        int rc = engine_wait(w, PLACE_POOL, d->pool.list[i].value, 0);
+        int rc = engine_wait(w, d->pool.list[i].place & PLACE_MASK, d->pool.list[i].value, 0);
         if (rc != 0) {
             return rc;
         }

@@ -318,18 +318,25 @@ static int make_room(tsm_worker *w, uint64_t need)
         return 0;
     }
     struct lease *l = w->cooling_first;
+    int rc = 0;
     if (!l) {
         return refuse_budget(w, need);
     }
-    if (l->fence_at < l->fence.count) {
+    if (l->state == LEASE_ZEROING && l->fence.count < l->size) {
+        /* The next owner's ring has no room for the record that zeroes. */
+        uint32_t chip = l->members[l->fence.count];
+        rc = engine_wait(w, chip, ring_blocked_on(&w->rings[chip]), 0);
+    } else if (l->fence_at < l->fence.count) {
         const struct word *x = &l->fence.list[l->fence_at];
-        int rc = engine_wait(w, x->place, x->value, 0);
-        if (rc != 0) {
-            return rc;
-        }
+        rc = engine_wait(w, x->place, x->value, 0);
     }
-    engine_progress(w);
-    return 0;
+    if (rc == 0 && w->current->error.code == TSM_EDEADLOCK) {
+        rc = run_stopped(w);
+    }
+    if (rc == 0) {
+        engine_progress(w);
+    }
+    return rc;
 }
 
 static int take_any(tsm_worker *w, const int *chips, uint32_t size, uint64_t stride,

@@ -417,10 +417,12 @@ int tsm_host_wait(tsm_worker *w, const void *data, uint64_t bytes, int access)
     if (rc != 0 || bytes == 0) {
         return rc;
     }
-    return wait_access(w, addr, bytes,
-                       access == TSM_READ    ? ACCESS_READ
-                       : access == TSM_WRITE ? ACCESS_WRITE
-                                             : ACCESS_READWRITE);
+    rc = wait_access(w, addr, bytes,
+                     access == TSM_READ    ? ACCESS_READ
+                     : access == TSM_WRITE ? ACCESS_WRITE
+                                           : ACCESS_READWRITE);
+    bool deadlock = w->current && w->current->error.code == TSM_EDEADLOCK;
+    return deadlock ? run_stopped(w) : rc;
 }
 
 /* Checks the chip's side of a copy and waits for its turn. */
@@ -448,7 +450,12 @@ static int prepare_copy(tsm_orch *orch, int chip, const void *there, const void 
         return worker_refuse(w, TSM_EINVAL, "%p is memory of %s %d, not of chip %d", there,
                              at->chip == CHIP_HOST ? "the host," : "chip", at->chip, chip);
     }
-    return bytes == 0 ? 0 : wait_access(w, addr, bytes, access);
+    if (bytes != 0 && (rc = wait_access(w, addr, bytes, access)) == TSM_EWORKER_FAILED) {
+        return rc;
+    }
+    /* What it waited for may have failed with this run. */
+    int stopped = run_stopped(w);
+    return stopped != 0 ? stopped : rc;
 }
 
 int tsm_copy_to(tsm_orch *orch, int chip, void *dst, const void *src, uint64_t bytes)
@@ -461,6 +468,7 @@ int tsm_copy_to(tsm_orch *orch, int chip, void *dst, const void *src, uint64_t b
     memcpy(dst, src, bytes);
     if (at.domain) {
         at.domain->touched = true;
+        at.domain->touched_slots |= UINT64_C(1) << orch->run->number % RUN_SLOTS;
         wake_place(&orch->run->worker->arena, (uint32_t)at.chip);
     }
     return 0;

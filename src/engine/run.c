@@ -13,6 +13,8 @@
 #include "base/fault.h"
 #include "engine/engine.h"
 
+enum { ALIVE_NS = 20000000 }; /* between two looks at the keeper of a program that only polls */
+
 tsm_run *run_of(tsm_worker *w, uint64_t number)
 {
     if (number < w->run_oldest || number > w->run_newest || number == 0) {
@@ -72,6 +74,13 @@ bool run_is_failed(const tsm_worker *w, const tsm_run *run)
 void run_check_timeline(tsm_run *run, uint32_t place)
 {
     tsm_worker *w = run->worker;
+    uint64_t next = w->pool_head + 1;
+    if (place >= w->arena.chips && next <= w->rings[w->arena.places].published &&
+        pool_done_word(&w->arena, next) >> 1 > next) {
+        run_fail(run, TSM_EPROTOCOL, 0, -1,
+                 "a sub worker wrote nonsense into the pool: record %llu is said to be another one",
+                 (unsigned long long)next);
+    }
     uint64_t done = place < w->arena.chips ? timeline_read(&w->arena, place) : 0;
     if (place < w->arena.chips && done > w->rings[place].published) {
         run_fail(run, TSM_EPROTOCOL, 0, (int)place,
@@ -200,7 +209,7 @@ static void find_cause(tsm_worker *w, tsm_run *run)
     snprintf(run->error.text + used, sizeof(run->error.text) - used, "%s", others);
 }
 
-static bool any_mark(const tsm_worker *w, const tsm_run *run)
+bool run_has_cause(const tsm_worker *w, const tsm_run *run)
 {
     if (run_is_failed(w, run)) {
         return true;
@@ -245,7 +254,7 @@ static void forget_failed_subs(tsm_worker *w)
 
 static void retire(tsm_worker *w, tsm_run *run)
 {
-    if (any_mark(w, run)) {
+    if (run_has_cause(w, run)) {
         find_cause(w, run);
         /* What it should have written stays marked; records in flight may still ask for its marks. */
         rangemap_poison(&w->map);
@@ -401,9 +410,10 @@ static void finish(tsm_worker *w, tsm_run *run, int result)
     run->result = result;
     if (result != 0 && !run_is_failed(w, run)) {
         bool code = result < 0 && result >= TSM_EFUNCTION;
+        bool said = code && w->error.code == result; /* the refusal that it forwards */
         run_fail(run, code ? result : TSM_EFUNCTION, 0, -1,
-                 "the orchestration function returned %d%s%s", result, code ? ": " : "",
-                 code ? w->error.text : "");
+                 "the orchestration function returned %d%s%s", result, said ? ": " : "",
+                 said ? w->error.text : "");
         run->error.detail = result;
     }
     while (run->scope_count > 0) {
@@ -484,11 +494,28 @@ int tsm_worker_submit_run(tsm_worker *w, tsm_orch_fn *fn, void *arg, tsm_run **r
 
 /* ---- handles ---- */
 
+/* The worker is beyond repair: what is in flight will never be over, and that is its error. */
+static bool is_lost(tsm_run *run)
+{
+    tsm_worker *w = run->worker;
+    if (w->state != WORKER_FAILED || run->state == RUN_OVER) {
+        return false;
+    }
+    if (run->error.code == 0) {
+        run->error = w->error;
+        run->error.run = run->number;
+    }
+    return true;
+}
+
 int tsm_run_wait(tsm_run *run, int64_t timeout_ns)
 {
     int rc = run ? worker_check(run->worker, run->state == RUN_OVER ? CHECK_ANY : CHECK_READY)
                  : TSM_EINVAL;
     if (rc != 0) {
+        if (run) {
+            is_lost(run);
+        }
         return rc;
     }
     if (run->state != RUN_OVER) {
@@ -509,18 +536,24 @@ int tsm_run_done(tsm_run *run)
 {
     if (run->state != RUN_OVER && worker_check(run->worker, CHECK_READY) == 0) {
         engine_progress(run->worker);
+        uint64_t now = clock_ns();
+        if (now - run->worker->alive_checked_ns > ALIVE_NS) {
+            run->worker->alive_checked_ns = now;
+            worker_alive(run->worker);
+        }
     }
-    return run->state == RUN_OVER;
+    return run->state == RUN_OVER || is_lost(run);
 }
 
 const struct tsm_error *tsm_run_error(const tsm_run *run)
 {
-    return &run->error;
+    static const struct tsm_error none = {.chip = -1};
+    return run->state == RUN_OVER ? &run->error : &none;
 }
 
 void tsm_run_release(tsm_run *run)
 {
-    if (run) {
+    if (run && worker_is_mine(run->worker)) {
         drop(run);
     }
 }
@@ -541,7 +574,7 @@ void runs_fini(tsm_worker *w)
     for (uint32_t i = 0; i < RUN_SLOTS; i++) {
         tsm_run *run = w->runs[i];
         if (run) {
-            if (run->error.code == 0) {
+            if (!is_lost(run) && run->error.code == 0) {
                 run->error.code = TSM_ECLOSED;
                 snprintf(run->error.text, sizeof(run->error.text), "the worker was closed");
             }

@@ -64,6 +64,7 @@ static bool asleep_check(tsm_worker *w)
     if (sys_poll(&keeper, 1, 0) > 0) {
         return true;
     }
+    wake_lost(&w->arena);
     deadlock_check(w);
     return false;
 }

@@ -46,12 +46,17 @@ int worker_refuse_sys(tsm_worker *w, int code, const char *format, ...)
     return error_sys(&w->error, code, "%s", text);
 }
 
+bool worker_is_mine(const tsm_worker *w)
+{
+    return role_get() == ROLE_PROGRAM && w->thread == &thread_mark;
+}
+
 int worker_check(tsm_worker *w, int how)
 {
     if (!w) {
         return TSM_EINVAL;
     }
-    if (role_get() != ROLE_PROGRAM || w->thread != &thread_mark) {
+    if (!worker_is_mine(w)) {
         return TSM_EWRONG_THREAD;
     }
     if (w->state == WORKER_CLOSED) {

@@ -215,9 +215,9 @@ int arena_attach(struct arena *a, uint64_t base, uint64_t bytes, const int fd[AR
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != want) {
         if (got) {
-            sys_munmap(got, bytes);
+            sys_munmap(got, bytes); /* a kernel that does not know the flag */
         }
-        errno = EADDRINUSE;
+        errno = got || errno == EEXIST ? EADDRINUSE : errno;
         return -1;
     }
     struct arena_info in;

@@ -185,6 +185,25 @@ void wake_everybody(const struct arena *a)
     }
 }
 
+void wake_lost(const struct arena *a)
+{
+    uint64_t published = a64_load(&a->rings[arena_pool_place(a)].published);
+    bool pool_empty = a64_load(&a->ctl->pool_head) >= published;
+    fence_full();
+    for (uint32_t p = 0; p < a->places; p++) {
+        uint32_t kind = a32_load(&record_of(a, p)->kind);
+        if (kind == WAIT_NOTHING || (kind == WAIT_POOL && pool_empty)) {
+            continue;
+        }
+        if (a32_load(&a->hints[p].asleep) != 1) {
+            atomic_store(&a->hints[p].asleep, 1);
+            ring_bell(a, p);
+        } else {
+            ring_if_met(a, p);
+        }
+    }
+}
+
 void wake_forget(const struct arena *a, uint32_t p)
 {
     atomic_store(&a->hints[p].asleep, 0);

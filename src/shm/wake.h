@@ -52,6 +52,9 @@ void wake_timeline(const struct arena *a, uint32_t place);
 void wake_place(const struct arena *a, uint32_t p);
 /* After abort words, deaths, shutdown. */
 void wake_everybody(const struct arena *a);
+/* Rings whoever sleeps although nothing says so any more, or although what it wants is there: somebody scribbled over the
+ * hints. For now and then. */
+void wake_lost(const struct arena *a);
 /* Forgets a dead process's registration. */
 void wake_forget(const struct arena *a, uint32_t p);
 

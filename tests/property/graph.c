@@ -9,6 +9,7 @@
  * TRANSOM_TEST_SEED=n repeats one seed and prints its program.
  */
 #include "harness.h"
+#include "mix.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +20,10 @@ enum {
     CONFIGS = 32, /* 8 numbers of chips, 4 of sub workers */
     OBJECTS = 96,
     DOMAINS = 4,
-    TENSORS = 5,
     MEMBERS = 8,
     IDS = 64,
     SLAB = 1024, /* words of every allocation: one size, so that holes always fit */
-    SLABS_CHIP = 14,
+    SLABS_CHIP = 13,
     SLABS_HOST = 20,
     HOT = 192, /* words at the start of an object that most views are in */
     PLAIN = 1280,
@@ -80,6 +80,8 @@ struct program {
     uint64_t tasks;
     tsm_task_id secret_last;
     uint32_t depth, shadow_round, step;
+    bool
+        lavish; /* allocates more than it does anything else, in few places, and its tasks are slow */
     bool print, failed;
 };
 
@@ -90,116 +92,14 @@ static uint32_t below(struct program *p, uint32_t n)
     return harness_below(&p->random, n);
 }
 
-/* ---- the task ---- */
-
-enum { WORD = 4 };
-enum scalar { NUMBER, SPIN_NS, NO_DEP_WRITES, BARRIER, CHIP };
-
-static uint64_t stir(uint64_t h, uint64_t v)
-{
-    h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
-    return h ^ h >> 29;
-}
-
-typedef void visit_fn(uint32_t *word, void *ctx);
-
-static void each_word(const struct tsm_tensor *t, visit_fn *visit, void *ctx)
-{
-    uint64_t index[TSM_DIMS_MAX] = {0};
-    for (uint32_t d = 0; d < t->ndim; d++) {
-        if (t->shape[d] == 0) {
-            return;
-        }
-    }
-    for (;;) {
-        int64_t offset = 0;
-        for (uint32_t d = 0; d < t->ndim; d++) {
-            offset += (int64_t)index[d] * t->strides[d];
-        }
-        visit((uint32_t *)((uint8_t *)t->data + offset), ctx);
-        uint32_t d = t->ndim;
-        while (d > 0 && ++index[d - 1] == t->shape[d - 1]) {
-            index[--d] = 0;
-        }
-        if (d == 0) {
-            return;
-        }
-    }
-}
-
-static void read_word(uint32_t *word, void *ctx)
-{
-    uint64_t *h = ctx;
-    *h = stir(*h, *word);
-}
-
-static void write_word(uint32_t *word, void *ctx)
-{
-    uint64_t *h = ctx;
-    *h = stir(*h, 1);
-    *word = (uint32_t)(*h >> 32);
-}
-
-/* Reads everything, then writes everything: the model runs it, too. */
-static void mix_tensors(const struct tsm_tensor *t, uint32_t count, const uint64_t *scalars)
-{
-    uint64_t h = stir(77, scalars[NUMBER]);
-    for (uint32_t i = 0; i < count; i++) {
-        bool written = scalars[NO_DEP_WRITES] >> i & 1;
-        if (t[i].tag == TSM_INPUT || t[i].tag == TSM_INOUT || (t[i].tag == TSM_NO_DEP && !written)) {
-            each_word(&t[i], read_word, &h);
-        }
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        bool written = scalars[NO_DEP_WRITES] >> i & 1;
-        if (t[i].tag != TSM_INPUT && (t[i].tag != TSM_NO_DEP || written)) {
-            each_word(&t[i], write_word, &h);
-        }
-    }
-}
-
-static void spin(uint64_t ns)
-{
-    uint64_t until = ns ? harness_now_ns() + ns : 0;
-    while (ns && harness_now_ns() < until) {
-    }
-}
-
-static int mix(tsm_task *task)
-{
-    struct tsm_tensor t[TENSORS];
-    uint64_t scalars[5];
-    uint32_t count = tsm_task_tensor_count(task);
-    for (uint32_t i = 0; i < 5; i++) {
-        scalars[i] = tsm_task_scalar(task, i);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        tsm_task_tensor(task, i, &t[i]);
-    }
-    if ((int)scalars[CHIP] >= 0 && (int)scalars[CHIP] != tsm_task_chip(task)) {
-        return tsm_fail(task, "meant for chip %d", (int)scalars[CHIP]);
-    }
-    if (scalars[BARRIER]) {
-        tsm_ctx *ctx = tsm_task_domain(task, 0);
-        int rc = ctx ? tsm_barrier(ctx) : TSM_ENOENT;
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    spin(scalars[SPIN_NS] / 2);
-    mix_tensors(t, count, scalars);
-    spin(scalars[SPIN_NS] / 2);
-    return 0;
-}
-
 /* ---- objects ---- */
 
 static bool check(struct program *p, int rc, const char *what)
 {
     if (rc != 0 && !p->failed) {
         p->failed = true;
-        fprintf(stderr, "seed %llu: step %u: %s: %s: %s\n", (unsigned long long)p->seed, p->step, what,
-                tsm_code_name(rc), tsm_worker_error(p->worker)->text);
+        fprintf(stderr, "seed %llu: step %u: %s: %s: %s\n", (unsigned long long)p->seed, p->step,
+                what, tsm_code_name(rc), tsm_worker_error(p->worker)->text);
     }
     return rc == 0;
 }
@@ -210,9 +110,10 @@ static void compare(struct program *p, const struct object *o, const uint32_t *s
     for (uint32_t i = 0; i < words && !p->failed; i++) {
         if (seen[i] != o->model[from + i]) {
             p->failed = true;
-            fprintf(stderr, "seed %llu: step %u: object %d (kind %d, chip %d) word %u is %08x, not %08x\n",
-                    (unsigned long long)p->seed, p->step, (int)(o - p->objects), o->kind, o->chip, from + i,
-                    seen[i], o->model[from + i]);
+            fprintf(stderr,
+                    "seed %llu: step %u: object %d (kind %d, chip %d) word %u is %08x, not %08x\n",
+                    (unsigned long long)p->seed, p->step, (int)(o - p->objects), o->kind, o->chip,
+                    from + i, seen[i], o->model[from + i]);
         }
     }
 }
@@ -381,8 +282,8 @@ static void claim_word(uint32_t *word, void *ctx)
 }
 
 /* Members of a group run at once: no one may write what another one touches. */
-static bool claim_view(struct program *p, struct object *o, const struct tsm_tensor *model, uint32_t member,
-                       bool writes)
+static bool claim_view(struct program *p, struct object *o, const struct tsm_tensor *model,
+                       uint32_t member, bool writes)
 {
     struct claim c = {p, o, member, writes, false, false};
     each_word(model, claim_word, &c);
@@ -413,7 +314,8 @@ static bool add_fresh(struct program *p, struct member *m)
     if (!o) {
         return false;
     }
-    struct tsm_tensor t = {.dtype = TSM_U32, .tag = TSM_OUTPUT, .ndim = 1, .shape = {SLAB}, .strides = {WORD}};
+    struct tsm_tensor t = {
+        .dtype = TSM_U32, .tag = TSM_OUTPUT, .ndim = 1, .shape = {SLAB}, .strides = {WORD}};
     m->fresh[m->tensors] = o;
     m->real[m->tensors] = t;
     m->model[m->tensors] = t;
@@ -423,7 +325,8 @@ static bool add_fresh(struct program *p, struct member *m)
 
 static void add_tensor(struct program *p, struct member *m, uint32_t member)
 {
-    static const uint8_t tags[] = {TSM_INPUT, TSM_INPUT, TSM_INOUT, TSM_OUTPUT, TSM_OUTPUT_EXISTING};
+    static const uint8_t tags[] = {TSM_INPUT, TSM_INPUT, TSM_INOUT, TSM_OUTPUT,
+                                   TSM_OUTPUT_EXISTING};
     struct object *o = object_for(p, m->call.chip);
     uint32_t i = m->tensors;
     uint8_t tag = tags[below(p, 5)];
@@ -456,6 +359,9 @@ static void add_tensor(struct program *p, struct member *m, uint32_t member)
 static uint64_t random_spin(struct program *p)
 {
     uint32_t k = below(p, 32);
+    if (p->lavish) {
+        return 2000 + below(p, 20000);
+    }
     return k == 0 ? 100000 : k < 4 ? 20000 : k < 12 ? below(p, 3000) : 0;
 }
 
@@ -506,7 +412,8 @@ static void print_member(const struct program *p, const struct member *m)
         long at = 0;
         for (int k = 0; k < OBJECTS; k++) {
             const struct object *o = &p->objects[k];
-            if (o->kind && (uint32_t *)t->data >= o->model && (uint32_t *)t->data < o->model + o->words) {
+            if (o->kind && (uint32_t *)t->data >= o->model &&
+                (uint32_t *)t->data < o->model + o->words) {
                 object = k;
                 at = (long)((uint32_t *)t->data - o->model);
             }
@@ -612,7 +519,7 @@ static void fill(struct program *p, uint32_t *words, uint32_t count)
 /* What an allocation holds is undefined: a task or a copy writes all of it first. */
 static void define(struct program *p, struct object *o)
 {
-    if (below(p, 2)) {
+    if (below(p, p->lavish ? 16 : 2) == 0) {
         fill(p, o->model, o->words);
         check(p, tsm_copy_to(p->orch, o->chip, o->data, o->model, o->words * WORD), "copy_to, all");
         return;
@@ -643,14 +550,17 @@ static void define(struct program *p, struct object *o)
 
 static void step_allocate(struct program *p)
 {
-    int chip = below(p, 4) == 0 ? TSM_HOST : (int)below(p, p->chips);
+    uint32_t places = p->lavish && p->chips > 1 ? 2 : p->chips;
+    int chip = below(p, 4) == 0 ? TSM_HOST : (int)below(p, places);
     bool scoped = below(p, 3) != 0;
-    struct object *o = has_room(p, chip) ? object_new(p, scoped ? SCOPED : MALLOC, chip, SLAB) : NULL;
+    struct object *o =
+        has_room(p, chip) ? object_new(p, scoped ? SCOPED : MALLOC, chip, SLAB) : NULL;
     void *data = NULL;
     if (!o) {
         return;
     }
-    int rc = scoped ? tsm_alloc(p->orch, chip, SLAB * WORD, &data) : tsm_malloc(p->orch, chip, SLAB * WORD, &data);
+    int rc = scoped ? tsm_alloc(p->orch, chip, SLAB * WORD, &data)
+                    : tsm_malloc(p->orch, chip, SLAB * WORD, &data);
     if (check(p, rc, "alloc")) {
         o->data = data;
         define(p, o);
@@ -706,7 +616,8 @@ static void step_copy(struct program *p)
     bool writes = k % 2 && o->kind != HOST_CONSTANT && !o->frozen;
     bool own = k / 2 && o->chip == TSM_HOST; /* the program reads or writes host memory itself */
     if (own) {
-        check(p, tsm_host_wait(p->worker, o->data + from, count * WORD, writes ? TSM_WRITE : TSM_READ),
+        check(p,
+              tsm_host_wait(p->worker, o->data + from, count * WORD, writes ? TSM_WRITE : TSM_READ),
               "host_wait");
     }
     if (writes) {
@@ -719,7 +630,8 @@ static void step_copy(struct program *p)
         }
     } else if (own) {
         compare(p, o, o->data + from, from, count);
-    } else if (check(p, tsm_copy_from(p->orch, o->chip, words, o->data + from, count * WORD), "copy_from")) {
+    } else if (check(p, tsm_copy_from(p->orch, o->chip, words, o->data + from, count * WORD),
+                     "copy_from")) {
         compare(p, o, words, from, count);
     }
 }
@@ -773,22 +685,28 @@ static void step_domain(struct program *p)
 
 static void step(struct program *p)
 {
-    static void (*const steps[])(struct program *) = {
+    enum { KINDS = 20 };
+    static void (*const usual[KINDS])(struct program *) = {
         step_task,  step_task,     step_task,     step_task,  step_task,   step_task,   step_task,
         step_group, step_group,    step_allocate, step_scope, step_domain, step_domain, step_copy,
         step_copy,  step_allocate, step_task,     step_free,  step_task,   step_task};
-    uint32_t k = below(p, sizeof(steps) / sizeof(steps[0]));
+    static void (*const lavish[KINDS])(struct program *) = {
+        step_task,     step_task,     step_task,     step_task,     step_task,
+        step_task,     step_task,     step_scope,    step_scope,    step_scope,
+        step_scope,    step_scope,    step_free,     step_free,     step_allocate,
+        step_allocate, step_allocate, step_allocate, step_allocate, step_group};
+    uint32_t k = below(p, KINDS);
     p->step++;
     if (p->print) {
         printf("step %u: %u\n", p->step, k);
     }
-    steps[k](p);
+    (p->lavish ? lavish : usual)[k](p);
 }
 
 static int one_run(tsm_orch *orch, void *arg)
 {
     struct program *p = arg;
-    uint32_t count = 5 + below(p, 40);
+    uint32_t count = 5 + below(p, p->lavish ? 120 : 60);
     p->orch = orch;
     p->depth = 1;
     for (uint32_t i = 0; i < count && !p->failed; i++) {
@@ -816,7 +734,8 @@ static int last_run(tsm_orch *orch, void *arg)
         if (o->kind == NOTHING) {
             continue;
         }
-        if (check(p, tsm_copy_from(orch, o->chip, words, o->data, o->words * WORD), "copy_from, all")) {
+        if (check(p, tsm_copy_from(orch, o->chip, words, o->data, o->words * WORD),
+                  "copy_from, all")) {
             compare(p, o, words, 0, o->words);
         }
         if (o->kind == MALLOC) {
@@ -848,6 +767,7 @@ static void run_program(struct program *p, uint32_t *host)
     uint32_t count;
     harness_random_init(&p->random, p->seed);
     count = 1 + below(p, 4);
+    p->lavish = below(p, 4) == 0;
     host_object(p, HOST_PLAIN, host, PLAIN);
     host_object(p, HOST_SECRET, host + PLAIN, SECRET);
     host_object(p, HOST_CONSTANT, host + PLAIN + SECRET, CONSTANT);
@@ -857,7 +777,6 @@ static void run_program(struct program *p, uint32_t *host)
             check(p, tsm_run_wait(runs[r], -1), "run_wait, at once");
         }
     }
-    /* The last one waits for nobody but whom it reads; it sees what the host's secret chain left by that. */
     for (uint32_t r = 0; r < count; r++) {
         if (runs[r]) {
             check(p, tsm_run_wait(runs[r], -1), "run_wait");
@@ -888,12 +807,14 @@ static void run_seeds(uint32_t config, uint64_t first, uint64_t end)
     assert_code(w, tsm_buffer_create(w, HOST_WORDS * WORD, &host), 0);
     alarm(100);
     for (uint64_t seed = first; seed < end; seed += CONFIGS) {
-        struct program p = {.seed = seed, .worker = w, .mix = callable, .chips = opts.chips, .subs = opts.subs};
+        struct program p = {
+            .seed = seed, .worker = w, .mix = callable, .chips = opts.chips, .subs = opts.subs};
         p.print = say_programs;
         run_program(&p, host);
         if (p.failed) {
-            fail_msg("seed %llu (chips %u, subs %u; number %llu of its worker)", (unsigned long long)seed,
-                     opts.chips, opts.subs, (unsigned long long)((seed - first) / CONFIGS));
+            fail_msg("seed %llu (chips %u, subs %u; number %llu of its worker)",
+                     (unsigned long long)seed, opts.chips, opts.subs,
+                     (unsigned long long)((seed - first) / CONFIGS));
         }
     }
     /* Nothing of it stays: no domain, no memory but the host buffer. */
@@ -920,6 +841,7 @@ static void random_programs_leave_what_their_sequential_execution_leaves(void **
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(random_programs_leave_what_their_sequential_execution_leaves)};
+    const struct CMUnitTest tests[] = {
+        TEST(random_programs_leave_what_their_sequential_execution_leaves)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
