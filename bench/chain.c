@@ -13,7 +13,14 @@
 #include "base/sys.h"
 #include "rig.h"
 
-enum { LINKS = 2000, ROUNDS = 80, FIRST = 0, LAST = 1, OPEN_AFTER_US = 1500, RING_BYTES = 4 << 20 };
+enum {
+    LINKS = 2000,
+    ROUNDS = 250,
+    FIRST = 0,
+    LAST = 1,
+    OPEN_AFTER_US = 1500,
+    RING_BYTES = 4 << 20
+};
 
 static struct rig rig;
 static struct bare bare;

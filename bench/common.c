@@ -92,7 +92,6 @@ void bench_begin(const char *name, int argc, char **argv)
     bench_must(out.json ? 0 : -1, "cannot write", path);
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (out.head) {
-        printf("%s, %s, others use %.0f %% of %u cores\n\n", name, out.date, out.busy, cores());
         print_head();
     }
 }

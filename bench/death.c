@@ -14,7 +14,7 @@
 #include "engine/engine.h"
 #include "rig.h"
 
-enum { CHIPS = 2, ROUNDS = 40, PAUSE_US = 2000 };
+enum { CHIPS = 2, ROUNDS = 100, PAUSE_US = 2000 };
 
 static double time_floor(void)
 {
@@ -49,7 +49,8 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < ROUNDS; i++) {
         const struct child *child = &a->keeper->child[i % CHIPS];
         uint32_t deaths = a32_acquire(&child->deaths);
-        uint32_t life = a32_acquire(&child->life);
+        const struct proc_page *page = arena_page(a, i % CHIPS);
+        uint32_t life = a32_acquire(&page->life);
         double floor = time_floor();
         usleep(PAUSE_US);
         uint64_t begin = clock_ns();
@@ -58,7 +59,6 @@ int main(int argc, char **argv)
             sched_yield();
         }
         samples_add(&noticed, (double)(clock_ns() - begin) / 1000, floor, 0);
-        const struct proc_page *page = arena_page(a, i % CHIPS);
         while (a32_acquire(&page->life) == life || a32_acquire(&page->ready) != READY_YES) {
             sched_yield();
         }

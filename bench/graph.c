@@ -190,7 +190,7 @@ static void report(const char *edges, uint32_t chips, bool probed, const struct 
     samples_free(&against);
 }
 
-enum { SETS = 10, ROUNDS_PER_SET = 4 };
+enum { SETS = 25, ROUNDS_PER_SET = 6 };
 
 static void measure(uint32_t chips)
 {

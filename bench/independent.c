@@ -88,8 +88,8 @@ static void measure(uint32_t chips, uint32_t rounds)
 int main(int argc, char **argv)
 {
     bench_begin("independent", argc, argv);
-    measure(1, 80);
-    measure(2, 40);
-    measure(8, 40);
+    measure(1, 300);
+    measure(2, 200);
+    measure(8, 200);
     return bench_end();
 }

@@ -9,7 +9,7 @@
 #include "engine/engine.h"
 #include "rig.h"
 
-enum { TRIPS = 300, ROUNDS = 60, ROUNDS_ONE_CORE = 25 };
+enum { TRIPS = 300, ROUNDS = 400, ROUNDS_ONE_CORE = 100 };
 
 enum way { BY_WORD, BY_HOST_WAIT, BY_RUN, WAYS };
 static const char *const way_names[] = {"task, word seen", "task, tsm_host_wait",

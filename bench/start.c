@@ -82,7 +82,7 @@ int main(int argc, char **argv)
     char params[64];
     bench_begin("start", argc, argv);
     cores();
-    for (int i = 0; i < (bench_long() ? 100 : 20); i++) {
+    for (int i = 0; i < (bench_long() ? 200 : 60); i++) {
         round_once();
     }
     for (int h = 0; h < HEAPS; h++) {

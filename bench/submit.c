@@ -12,9 +12,10 @@ enum {
     CHIPS = 4,
     BATCH = 200,
     BATCHES = 40,
-    RUNS = 3,
+    RUNS = 4,
+    WARM_RUNS = 2, /* until the rings have been written once all around */
     INPUTS = 3,
-    RING_BYTES = 64 << 20
+    RING_BYTES = 8 << 20
 };
 
 static struct rig rig;
@@ -96,8 +97,11 @@ int main(int argc, char **argv)
     bench_must(tsm_buffer_create(rig.worker, (LIVE + BATCHES * BATCH) * SLOT, &memory), "buffer",
                "");
     slots = memory;
-    for (int i = 0; i < RUNS * 2; i++) {
+    for (int i = 0; i < 2 * (WARM_RUNS + RUNS); i++) {
         rig_run(&rig, submit_all, &plans[i % 2]);
+        if (i < 2 * WARM_RUNS) {
+            plans[i % 2].submit.count = 0;
+        }
     }
     rig_stop(&rig);
     for (int i = 0; i < 2; i++) {

@@ -77,6 +77,23 @@ static inline struct tsm_stats help_stats(tsm_worker *w)
     return s;
 }
 
+static inline int help_probe_orch(tsm_orch *o, void *arg)
+{
+    const int *chip = arg;
+    tsm_domain *d;
+    int rc;
+    do {
+        rc = help_alloc(o, "probe", chip, 1, 64, &d);
+    } while (rc == TSM_EPEER);
+    return rc;
+}
+
+/* Until a chip that died can be a member again: its replacement takes a moment. */
+static inline void help_wait_replaced(tsm_worker *w, int chip)
+{
+    assert_code(w, tsm_worker_run(w, help_probe_orch, &chip), 0);
+}
+
 /* A gate is a host buffer. Task: scalar 0 is the gate's address, which it leaves when the gate is open. */
 static inline int help_gate_task(tsm_task *t)
 {

@@ -169,7 +169,7 @@ static inline bool appears(uint32_t entry, uint32_t times)
         if (harness_now_ns() > until) {
             return false;
         }
-        usleep(20);
+        sched_yield();
     }
     return true;
 }

@@ -43,7 +43,7 @@ static const char *const names[] = {
 const char *tsm_code_name(int code)
 {
     int count = (int)(sizeof(names) / sizeof(names[0]));
-    return code <= 0 && -code < count ? names[-code] : "TSM_E?";
+    return code <= 0 && code > -count ? names[-code] : "TSM_E?";
 }
 
 const char *tsm_version(void)

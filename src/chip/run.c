@@ -165,8 +165,9 @@ static void begin(struct chip *c, const struct record *rec, uint64_t number, uin
 {
     struct proc_page *p = c->page;
     a64_store(&p->begun_ticks, ticks);
-    a64_store(&p->begun_task, rec->task);
-    a64_store(&p->begun_run, rec->run);
+    /* After the end of the last task, also for the keeper: see over_limit. */
+    a64_release(&p->begun_task, rec->task);
+    a64_release(&p->begun_run, rec->run);
     a32_store(&p->begun_callable, rec->callable);
     a64_release(&p->begun, number);
     TSM_FAULT("begin");
@@ -209,11 +210,12 @@ static void report_failure(struct chip *c, const struct record *rec, uint64_t nu
 
 static bool run_task(struct chip *c, const struct record *rec, uint64_t number, uint64_t start)
 {
-    char text[MARK_TEXT] = "";
-    char why[128] = "";
+    char why[128];
     tsm_task_fn *function;
     tsm_task task;
+    why[0] = 0;
     if (load_callable(c, rec->callable, rec->generation, &function, why, sizeof(why)) != 0) {
+        char text[MARK_TEXT];
         snprintf(text, sizeof(text), "task '%s' could not be loaded: %s", callable_name(c, rec),
                  why);
         make_mark(c, rec, number, TSM_ENOENT, 0, text);

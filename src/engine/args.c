@@ -25,6 +25,16 @@ static struct place_name name_of(int member, const char *kind, uint32_t i)
     return n;
 }
 
+/* What a refusal begins with that is about the whole call: "member 1: ", or nothing. */
+static struct place_name whose_call(int member)
+{
+    struct place_name n = {""};
+    if (member >= 0) {
+        snprintf(n.text, sizeof(n.text), "member %d: ", member);
+    }
+    return n;
+}
+
 static uint64_t round_up(uint64_t n, uint64_t to)
 {
     return (n + to - 1) / to * to;
@@ -58,6 +68,12 @@ static int locate_window(tsm_worker *w, uint64_t address, uint64_t bytes, const 
     if (!l || l->state != LEASE_LIVE) {
         return worker_refuse(w, TSM_ESTALE, "%s: %#llx is in the window of a released domain", what,
                              (unsigned long long)address);
+    }
+    if (l->domain->broken) {
+        return worker_refuse(
+            w, TSM_ESTALE,
+            "%s: %#llx is in a window of '%s' (id %llu), which is broken: release it", what,
+            (unsigned long long)address, l->domain->name, (unsigned long long)l->domain->id);
     }
     uint32_t rank = (uint32_t)((address - l->base) / l->stride);
     uint64_t lo = l->base + rank * l->stride;
@@ -193,13 +209,12 @@ static int locate_spans(tsm_worker *w, struct plan *p, struct use *u, const char
     return check_place(w, p, &at, what);
 }
 
-static int plan_tensor(tsm_worker *w, struct plan *p, const struct tsm_tensor *t, int member,
-                       uint32_t i, struct use *u)
+static int check_and_fill(tsm_worker *w, struct plan *p, const struct tsm_tensor *t,
+                          const char *what, struct use *u)
 {
-    struct place_name what = name_of(member, "tensor", i);
     uint64_t bytes = 0;
-    int rc = check_tensor(w, t, what.text);
-    if (rc != 0 || (rc = tensor_bytes(w, t, what.text, &bytes)) != 0) {
+    int rc = check_tensor(w, t, what);
+    if (rc != 0 || (rc = tensor_bytes(w, t, what, &bytes)) != 0) {
         return rc;
     }
     u->access = access_of[t->tag ? t->tag : TSM_INPUT];
@@ -211,17 +226,30 @@ static int plan_tensor(tsm_worker *w, struct plan *p, const struct tsm_tensor *t
     }
     if (!t->data) {
         if (t->tag != TSM_OUTPUT) {
-            return worker_refuse(w, TSM_EINVAL, "%s: data is NULL", what.text);
+            return worker_refuse(w, TSM_EINVAL, "%s: data is NULL", what);
         }
         if (t->stride_given) {
             return worker_refuse(w, TSM_EINVAL, "%s: strides for a tensor without an address",
-                                 what.text);
+                                 what);
         }
         u->allocate = bytes;
         return 0;
     }
-    rc = fill_spans(w, t, bytes, what.text, u);
-    return rc != 0 ? rc : locate_spans(w, p, u, what.text);
+    rc = fill_spans(w, t, bytes, what, u);
+    return rc != 0 ? rc : locate_spans(w, p, u, what);
+}
+
+/* Writing the name costs more than all the rest, so it is written when it is needed: a refusal has changed
+ * nothing, and is made again under its name. */
+static int plan_tensor(tsm_worker *w, struct plan *p, const struct tsm_tensor *t, int member,
+                       uint32_t i, struct use *u)
+{
+    int rc = check_and_fill(w, p, t, "tensor", u);
+    if (rc == 0) {
+        return 0;
+    }
+    struct place_name what = name_of(member, "tensor", i);
+    return check_and_fill(w, p, t, what.text, u);
 }
 
 /* ---- the call ---- */
@@ -229,8 +257,11 @@ static int plan_tensor(tsm_worker *w, struct plan *p, const struct tsm_tensor *t
 static int check_domains(tsm_worker *w, const struct tsm_call *call, int member)
 {
     for (uint32_t i = 0; i < call->domain_count; i++) {
-        struct place_name what = name_of(member, "domain", i);
         const tsm_domain *d = call->domains[i];
+        if (d && d->worker == w && !d->released && !d->broken) {
+            continue;
+        }
+        struct place_name what = name_of(member, "domain", i);
         if (!d || d->worker != w) {
             return worker_refuse(w, TSM_EINVAL, "%s: not a domain of this worker", what.text);
         }
@@ -249,21 +280,39 @@ static int check_domains(tsm_worker *w, const struct tsm_call *call, int member)
 static int check_chip(tsm_worker *w, const struct tsm_call *call, int member)
 {
     if (call->chip == TSM_SUB && w->arena.subs == 0) {
-        return worker_refuse(w, TSM_EINVAL, "chip is TSM_SUB, but the worker has no sub workers");
+        return worker_refuse(w, TSM_EINVAL, "%schip is TSM_SUB, but the worker has no sub workers",
+                             whose_call(member).text);
     }
     if (call->chip < TSM_SUB || (call->chip >= 0 && (uint32_t)call->chip >= w->arena.chips)) {
-        struct place_name what = name_of(member, "chip", 0);
-        return worker_refuse(w, TSM_EINVAL, "%s: is %d; there are chips 0 to %u", what.text,
-                             call->chip, w->arena.chips - 1);
+        return worker_refuse(w, TSM_EINVAL, "%schip is %d; there are chips 0 to %u",
+                             whose_call(member).text, call->chip, w->arena.chips - 1);
     }
     if (call->limit_ns < 0) {
-        return worker_refuse(w, TSM_EINVAL, "limit_ns is %lld", (long long)call->limit_ns);
-    }
-    if ((call->tensor_count && !call->tensors) || (call->scalar_count && !call->scalars) ||
-        (call->domain_count && !call->domains) || (call->after_count && !call->after)) {
-        return worker_refuse(w, TSM_EINVAL, "an argument array is NULL but its count is not 0");
+        return worker_refuse(w, TSM_EINVAL, "%slimit_ns is %lld", whose_call(member).text,
+                             (long long)call->limit_ns);
     }
     return 0;
+}
+
+static int check_array(tsm_worker *w, const char *name, const void *array, uint32_t count,
+                       int member)
+{
+    if (count == 0 || array) {
+        return 0;
+    }
+    return worker_refuse(w, TSM_EINVAL, "%s%s_count is %u, but its array is NULL",
+                         whose_call(member).text, name, count);
+}
+
+static int check_arrays(tsm_worker *w, const struct tsm_call *call, int member)
+{
+    int rc = check_array(w, "tensor", call->tensors, call->tensor_count, member);
+    if (rc != 0 ||
+        (rc = check_array(w, "scalar", call->scalars, call->scalar_count, member)) != 0 ||
+        (rc = check_array(w, "domain", call->domains, call->domain_count, member)) != 0) {
+        return rc;
+    }
+    return check_array(w, "after", call->after, call->after_count, member);
 }
 
 static uint64_t record_bytes(const struct tsm_call *call)
@@ -287,7 +336,7 @@ int plan_call(tsm_worker *w, const struct tsm_call *call, int member, struct use
     p->memory = TSM_ANY_CHIP;
     int rc = callable_check(w, call->callable, member, &p->callable);
     if (rc != 0 || (rc = check_chip(w, call, member)) != 0 ||
-        (rc = check_domains(w, call, member)) != 0) {
+        (rc = check_arrays(w, call, member)) != 0 || (rc = check_domains(w, call, member)) != 0) {
         return rc;
     }
     for (uint32_t i = 0; i < call->tensor_count; i++) {
@@ -300,10 +349,10 @@ int plan_call(tsm_worker *w, const struct tsm_call *call, int member, struct use
     if (bytes > RECORD_BYTES_MAX) {
         return worker_refuse(
             w, TSM_EINVAL,
-            "the arguments of '%s' (%u tensors, %u scalars, %u domains) make a record of "
+            "%sthe arguments of '%s' (%u tensors, %u scalars, %u domains) make a record of "
             "more than %d bytes",
-            callable_name_of(w, p->callable), call->tensor_count, call->scalar_count,
-            call->domain_count, RECORD_BYTES_MAX);
+            whose_call(member).text, callable_name_of(w, p->callable), call->tensor_count,
+            call->scalar_count, call->domain_count, RECORD_BYTES_MAX);
     }
     p->bytes = (uint32_t)round_up(bytes, LINE);
     return 0;
@@ -311,6 +360,7 @@ int plan_call(tsm_worker *w, const struct tsm_call *call, int member, struct use
 
 /* ---- the record ---- */
 
+/* The counts are small: a loop is quicker than the copy that a compiler makes of a memcpy. */
 static uint8_t *write_tensor(uint8_t *at, const struct tsm_tensor *t)
 {
     struct record_tensor *out = (struct record_tensor *)at;
@@ -320,15 +370,11 @@ static uint8_t *write_tensor(uint8_t *at, const struct tsm_tensor *t)
     out->ndim = t->ndim;
     uint64_t *shape = (uint64_t *)(out + 1);
     int64_t *strides = (int64_t *)(shape + t->ndim);
-    memcpy(shape, t->shape, t->ndim * sizeof(*shape));
-    if (t->stride_given) {
-        memcpy(strides, t->strides, t->ndim * sizeof(*strides));
-    } else {
-        int64_t step = (int64_t)tsm_dtype_bytes(t->dtype);
-        for (uint32_t d = t->ndim; d-- > 0;) {
-            strides[d] = step;
-            step *= (int64_t)t->shape[d];
-        }
+    int64_t step = (int64_t)tsm_dtype_bytes(t->dtype);
+    for (uint32_t d = t->ndim; d-- > 0;) {
+        shape[d] = t->shape[d];
+        strides[d] = t->stride_given ? t->strides[d] : step;
+        step *= (int64_t)t->shape[d];
     }
     return (uint8_t *)(strides + t->ndim);
 }
@@ -344,7 +390,9 @@ uint32_t plan_write(const struct plan *p, struct record *rec)
     }
     at = (uint8_t *)(domains + call->domain_count);
     if (call->scalar_count) {
-        memcpy(at, call->scalars, call->scalar_count * 8u);
+        if (call->scalar_count != 0) {
+            memcpy(at, call->scalars, call->scalar_count * 8u);
+        }
     }
     at += call->scalar_count * 8u;
     uint16_t *offsets = (uint16_t *)at;

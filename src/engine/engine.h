@@ -135,7 +135,7 @@ struct deps {
     uint64_t round;
     uint32_t *touched;
     uint32_t touched_count;
-    struct words pool; /* pool records, and data of further earlier runs by chip; WAIT_DATA in place */
+    struct words pool; /* pool records, a chip's data of further runs; WAIT_DATA in place */
     uint64_t poison;   /* run + 1 whose failed task should have written what is read */
     uint32_t run;
 };
@@ -175,6 +175,7 @@ struct tsm_worker {
 
     struct ring_writer *rings; /* by place; the pool's at index places */
     uint64_t *done;            /* by chip, as last read, clamped to what was published */
+    uint64_t *marks;           /* by chip, the marks there were when done was read, or a few more */
     uint64_t pool_head;
     struct words failed_subs; /* pool records that failed, of runs not yet retired */
 
@@ -261,7 +262,8 @@ void deadlock_check(tsm_worker *w);
 int graph_init(tsm_worker *w);
 void graph_fini(tsm_worker *w);
 void deps_begin(tsm_worker *w, uint64_t run);
-int deps_add_task(tsm_worker *w, tsm_task_id id, uint32_t index);
+/* after[index] of a call; member for the text, -1: none. */
+int deps_add_task(tsm_worker *w, tsm_task_id id, int member, uint32_t index);
 /* Waits of deps for a record on `ring` (a chip, or places for the pool): writes them, counts, remembers them
  * for elision. Returns their number. */
 uint32_t deps_write(tsm_worker *w, uint32_t ring, uint64_t run, struct record_wait *out);

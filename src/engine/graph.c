@@ -5,6 +5,7 @@
  * a record: one per producing chip, none where the ring's own order or an earlier record's wait already says
  * it. Also groups (one task, several words) and what is known of pool records. Orchestrator. docs/engine.md.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,18 +27,21 @@ static bool mark_says(const struct mark *m, uint32_t run, uint64_t value)
     return of != 0 && (uint32_t)of == run && value >= m->first_bad;
 }
 
+/* The line of timeline and marks is written for every task of the chip, so it is read only for news. Marks are
+ * made before the timeline passes their task: those read after it cover all up to it. */
 static enum ref_state chip_state(tsm_worker *w, uint32_t chip, uint32_t run, uint64_t value)
 {
+    const struct proc_page *p = arena_page(&w->arena, chip);
     if (w->done[chip] < value) {
         uint64_t done = timeline_read(&w->arena, chip);
         uint64_t published = w->rings[chip].published;
         w->done[chip] = done < published ? done : published;
+        w->marks[chip] = a64_load(&p->marks);
         if (w->done[chip] < value) {
             return REF_PENDING;
         }
     }
-    const struct proc_page *p = arena_page(&w->arena, chip);
-    if (a64_load(&p->marks) != 0 && mark_says(&p->mark[run % RUN_SLOTS], run, value)) {
+    if (w->marks[chip] != 0 && mark_says(&p->mark[run % RUN_SLOTS], run, value)) {
         return REF_FAILED;
     }
     return REF_DONE;
@@ -333,7 +337,7 @@ static uint64_t first_of_run(const tsm_worker *w, struct taskref ref)
     return 0; /* a chip's mark is of this run, or it would not have said so */
 }
 
-int deps_add_task(tsm_worker *w, tsm_task_id id, uint32_t index)
+int deps_add_task(tsm_worker *w, tsm_task_id id, int member, uint32_t index)
 {
     uint64_t kind = id >> ID_SHIFT;
     uint64_t value = id & ((UINT64_C(1) << ID_SHIFT) - 1);
@@ -350,8 +354,12 @@ int deps_add_task(tsm_worker *w, tsm_task_id id, uint32_t index)
         newest = w->rings[ref.place].published;
     }
     if (newest == 0 || value == 0 || value > newest) {
-        return worker_refuse(w, TSM_EINVAL, "after[%u] is %#llx: not a task of this worker", index,
-                             (unsigned long long)id);
+        char whose[32] = "";
+        if (member >= 0) {
+            snprintf(whose, sizeof(whose), "member %d: ", member);
+        }
+        return worker_refuse(w, TSM_EINVAL, "%safter[%u] is %#llx: not a task of this worker",
+                             whose, index, (unsigned long long)id);
     }
     enum ref_state state = ref_state(w, ref);
     if (state == REF_PENDING) {
@@ -461,10 +469,11 @@ int graph_init(tsm_worker *w)
     d->pool.max = POOL_WAITS_MAX;
     w->known = calloc((uint64_t)chips * chips, sizeof(*w->known));
     w->done = calloc(chips, sizeof(*w->done));
+    w->marks = calloc(chips, sizeof(*w->marks));
     w->group_first = w->group_next = 1;
     struct rangemap_ops ops = {w, ref_state, on_edge, chips};
     if (!d->value || !d->data || !d->data_run || !d->stamp || !d->touched || !d->pool.list ||
-        !w->known || !w->done || rangemap_init(&w->map, &ops) != 0) {
+        !w->known || !w->done || !w->marks || rangemap_init(&w->map, &ops) != 0) {
         return TSM_ENOMEM;
     }
     return 0;
@@ -482,6 +491,7 @@ void graph_fini(tsm_worker *w)
     memset(d, 0, sizeof(*d));
     free(w->known);
     free(w->done);
+    free(w->marks);
     for (uint64_t i = 0; i < w->group_max; i++) {
         free(w->groups[i].members);
     }
@@ -489,6 +499,7 @@ void graph_fini(tsm_worker *w)
     free(w->failed_subs.list);
     w->known = NULL;
     w->done = NULL;
+    w->marks = NULL;
     w->groups = NULL;
     w->group_max = 0;
     w->failed_subs = (struct words){0};

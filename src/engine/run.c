@@ -548,7 +548,8 @@ int tsm_run_done(tsm_run *run)
 const struct tsm_error *tsm_run_error(const tsm_run *run)
 {
     static const struct tsm_error none = {.chip = -1};
-    return run->state == RUN_OVER ? &run->error : &none;
+    bool final = run->state == RUN_OVER || run->worker->state == WORKER_FAILED;
+    return final ? &run->error : &none;
 }
 
 void tsm_run_release(tsm_run *run)

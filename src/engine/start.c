@@ -238,7 +238,7 @@ static uint32_t spin_ticks(uint32_t processes)
         uint64_t took = (clock_ticks() - ticks) * 1000 / (clock_ns() - ns);
         per_us = took ? (uint32_t)took : 1;
     }
-    return processes <= topology_cores() ? per_us : per_us / 4;
+    return processes <= topology_cores() ? per_us : per_us / 4 + 1;
 }
 
 static int make_arena(tsm_worker *w)

@@ -140,7 +140,11 @@ static struct record *try_reserve(tsm_worker *w, uint32_t ring, uint32_t bytes, 
 {
     struct ring_writer *r = &w->rings[ring];
     if (ring != w->arena.places) {
-        struct record *rec = ring_reserve(r, bytes, timeline_read(&w->arena, ring));
+        /* The timeline is a line that the chip writes: it is looked at only when the room runs out. */
+        struct record *rec = ring_reserve(r, bytes, r->freed);
+        if (!rec) {
+            rec = ring_reserve(r, bytes, timeline_read(&w->arena, ring));
+        }
         *ret_blocked = (struct word){ring, 0, ring_blocked_on(r)};
         return rec;
     }
@@ -254,10 +258,10 @@ static int check_poison(tsm_worker *w, tsm_task_id id, const struct plan *p)
     return TSM_EUPSTREAM_FAILED;
 }
 
-static int add_after(tsm_worker *w, const struct tsm_call *call)
+static int add_after(tsm_worker *w, const struct tsm_call *call, int member)
 {
     for (uint32_t i = 0; i < call->after_count; i++) {
-        int rc = deps_add_task(w, call->after[i], i);
+        int rc = deps_add_task(w, call->after[i], member, i);
         if (rc != 0) {
             return rc;
         }
@@ -298,7 +302,7 @@ static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
         return worker_refuse(w, TSM_ENOMEM, "no memory for the range map");
     }
     deps_begin(w, w->current->number);
-    rc = add_after(w, p->call);
+    rc = add_after(w, p->call, -1);
     if (rc == 0 && (rc = allocate_outputs(w, p)) != 0) {
         undo_outputs(w, p, 1);
     }
@@ -388,6 +392,11 @@ static int plan_group(tsm_worker *w, const struct tsm_call *members, uint32_t co
 {
     uint64_t uses = 0;
     for (uint32_t m = 0; m < count; m++) {
+        if (members[m].tensor_count > RECORD_BYTES_MAX / sizeof(struct record_tensor)) {
+            return worker_refuse(w, TSM_EINVAL,
+                                 "member %u: tensor_count is %u: more than a record holds", m,
+                                 members[m].tensor_count);
+        }
         uses += members[m].tensor_count;
     }
     if (uses > UINT32_MAX / sizeof(struct use) ||
@@ -463,7 +472,7 @@ static int prepare_group(tsm_worker *w, struct plan *plans, uint32_t count)
     int rc = 0;
     deps_begin(w, w->current->number);
     for (uint32_t m = 0; m < count && rc == 0; m++) {
-        rc = add_after(w, plans[m].call);
+        rc = add_after(w, plans[m].call, (int)m);
     }
     for (uint32_t m = 0; m < count && rc == 0; m++) {
         rc = allocate_outputs(w, &plans[m]);

@@ -137,13 +137,24 @@ static int check_sizes(const struct tsm_worker_opts *o, struct tsm_error *err)
                          (unsigned long long)o->ring_bytes);
     }
     const uint64_t max = UINT64_C(1) << 44;
-    if (o->heap_bytes > max || o->host_bytes > max || o->lease_bytes > max ||
-        o->arena_bytes > max * 8) {
-        return error_set(err, TSM_EINVAL, "heap_bytes, host_bytes or lease_bytes is over 16 TiB");
+    const struct {
+        const char *name;
+        uint64_t bytes, max;
+    } sizes[] = {{"heap_bytes", o->heap_bytes, max},
+                 {"host_bytes", o->host_bytes, max},
+                 {"lease_bytes", o->lease_bytes, max},
+                 {"arena_bytes", o->arena_bytes, max * 8}};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        if (sizes[i].bytes > sizes[i].max) {
+            return error_set(err, TSM_EINVAL, "%s is %llu: at most %llu", sizes[i].name,
+                             (unsigned long long)sizes[i].bytes, (unsigned long long)sizes[i].max);
+        }
     }
     if (o->start_timeout_ns < 0 || o->close_timeout_ns < 0) {
-        return error_set(err, TSM_EINVAL, "%s is negative",
-                         o->start_timeout_ns < 0 ? "start_timeout_ns" : "close_timeout_ns");
+        bool start = o->start_timeout_ns < 0;
+        return error_set(err, TSM_EINVAL, "%s is %lld: negative",
+                         start ? "start_timeout_ns" : "close_timeout_ns",
+                         (long long)(start ? o->start_timeout_ns : o->close_timeout_ns));
     }
     return 0;
 }

@@ -80,16 +80,15 @@ static void raise_abort(struct keeper *k, uint64_t run)
 }
 
 /* The keeper's own mark: a death or a time limit. First cause kept. */
-static void mark_run(struct keeper *k, uint32_t place, int code, int detail, const char *text)
+static void mark_run(struct keeper *k, uint32_t place, uint64_t run, uint64_t task, int code,
+                     int detail, const char *text)
 {
-    const struct proc_page *p = arena_page(&k->a, place);
-    uint64_t run = a64_load(&p->begun_run);
     struct mark *m = &k->page->mark[run % RUN_SLOTS];
     if (!run_in_flight(k, run) || a64_load(&m->run) == run) {
         return;
     }
     m->when_ns = clock_ns();
-    m->task = a64_load(&p->begun_task);
+    m->task = task;
     m->code = code;
     m->sys_errno = 0;
     m->detail = detail;
@@ -293,7 +292,8 @@ static void handle_death(struct keeper *k, uint32_t place, int status)
         if (task != 0) {
             snprintf(text, sizeof(text), "%s %u died in task '%.80s': %s", kind_of(k, place),
                      number_of(k, place), begun_name(k, p), death);
-            mark_run(k, place, TSM_ECHILD_DIED, (int)a32_load(&c->code), text);
+            mark_run(k, place, a64_load(&p->begun_run), task, TSM_ECHILD_DIED,
+                     (int)a32_load(&c->code), text);
         }
     }
     atomic_fetch_add(&k->page->deaths, 1);
@@ -309,8 +309,7 @@ static void reap(struct keeper *k)
     while ((pid = sys_reap(-1, &status)) > 0 || (pid < 0 && errno != ECHILD)) {
         for (uint32_t place = 0; place < k->a.places; place++) {
             const struct child *c = &k->page->child[place];
-            if (pid > 0 && a32_load(&c->state) == CHILD_ALIVE &&
-                (pid_t)a32_load(&c->pid) == pid) {
+            if (pid > 0 && a32_load(&c->state) == CHILD_ALIVE && (pid_t)a32_load(&c->pid) == pid) {
                 handle_death(k, place, status);
                 break;
             }
@@ -343,17 +342,24 @@ static bool replace_dead(struct keeper *k)
 
 /* ---- time limits ---- */
 
-static void over_limit(struct keeper *k, uint32_t place, uint64_t now)
+static void over_limit(struct keeper *k, uint32_t place, uint64_t deadline, uint64_t now)
 {
     const struct proc_page *p = arena_page(&k->a, place);
     struct ward *w = &k->wards[place];
-    uint64_t limit = a64_load(&p->deadline_ns) - a64_load(&p->begun_ns);
+    uint64_t run = a64_load(&p->begun_run);
+    uint64_t task = a64_load(&p->begun_task);
+    uint64_t begun = a64_load(&p->begun);
+    uint64_t limit = deadline - a64_load(&p->begun_ns);
     char text[MARK_TEXT];
     snprintf(text, sizeof(text), "task '%.80s' on %s %u exceeded its time limit of %.3f ms",
              begun_name(k, p), kind_of(k, place), number_of(k, place), (double)limit / 1e6);
-    mark_run(k, place, TSM_ETIME_LIMIT, 0, text);
+    atomic_thread_fence(memory_order_acquire); /* pairs with begin */
+    if (a64_load(&p->deadline_ns) != deadline) {
+        return; /* it ended just now: what was read may be the next task's */
+    }
+    mark_run(k, place, run, task, TSM_ETIME_LIMIT, 0, text);
     w->kill_at = now + LIMIT_GRACE_NS;
-    w->kill_begun = a64_load(&p->begun);
+    w->kill_begun = begun;
 }
 
 /* Enforces what is due; returns when to look again, 0: not. */
@@ -373,7 +379,7 @@ static uint64_t enforce_limits(struct keeper *k)
             w->kill_at = 0;
         }
         if (w->kill_at == 0 && now >= deadline) {
-            over_limit(k, place, now);
+            over_limit(k, place, deadline, now);
         }
         uint64_t due = w->kill_at != 0 ? w->kill_at : deadline;
         if (w->kill_at != 0 && now >= w->kill_at) {

@@ -15,7 +15,13 @@
 #include "base/sys.h"
 #include "transom/task.h"
 
-enum { YIELDS_SLOW = 4, YIELD_TOTAL_NS = 20000, YIELD_SLOW_NS = 3000, READ_TRIES = 4 };
+enum {
+    YIELDS_SLOW = 4,
+    YIELD_TOTAL_NS = 20000,
+    YIELD_SLOW_NS = 3000,
+    READ_TRIES = 4,
+    SPIN_GROWS = 8
+};
 
 void waiter_init(struct waiter *w, const struct arena *a, uint32_t self, struct wait_record *record,
                  a64 *sleeps)
@@ -243,11 +249,27 @@ static void register_wants(const struct waiter *w, const struct want *want, int 
     }
 }
 
-/* Spins, then yields while that is quick. Nonzero: what look said. */
+/* After a yield. A slow one means that others wanted the core and had it: a spin is in their way. Where it came
+ * (rc) while nobody wanted the core, a longer spin would have seen it sooner. */
+static void adapt(struct waiter *w, bool crowded, int rc)
+{
+    uint64_t usual = w->arena->spin;
+    if (crowded) {
+        w->spin_ticks = usual / SPIN_GROWS + 1; /* 0 is for tests */
+    } else if (rc != 0 && w->spin_ticks < SPIN_GROWS * usual) {
+        w->spin_ticks = 2 * w->spin_ticks + 1;
+    }
+}
+
+/* Spins, then yields while that is quick. Nonzero: what look said. With spin_ticks 0 it only looks: so a test makes
+ * every wait a sleep. */
 static int spin(struct waiter *w, int (*look)(void *ctx), void *ctx)
 {
     uint64_t start = clock_ticks();
     int rc = look(ctx);
+    if (w->spin_ticks == 0) {
+        return rc;
+    }
     while (rc == 0 && clock_ticks() - start < w->spin_ticks) {
         rc = look(ctx);
     }
@@ -260,11 +282,12 @@ static int spin(struct waiter *w, int (*look)(void *ctx), void *ctx)
         sched_yield();
         rc = look(ctx);
         uint64_t now = clock_ns();
+        bool crowded = now - before > YIELD_SLOW_NS;
+        adapt(w, crowded, rc);
         if (rc != 0) {
             return rc;
         }
-        /* A slow yield means that others wanted the core and had it. */
-        if (now - before > YIELD_SLOW_NS) {
+        if (crowded) {
             slow++;
             quick_since = now;
         } else if (now - quick_since > YIELD_TOTAL_NS) {

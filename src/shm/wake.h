@@ -24,8 +24,8 @@ struct waiter {
     uint32_t self; /* its number among the sleepers: a place, or arena_orchestrator */
     struct wait_record *record;
     struct hint *hint;
-    uint64_t spin_ticks;
-    a64 *sleeps; /* counts them; may be NULL */
+    uint64_t spin_ticks; /* before the first yield; adapts */
+    a64 *sleeps;         /* counts them; may be NULL */
 };
 
 /* What it waits for; the wait record in plain words. */

@@ -8,11 +8,11 @@
 #ifndef TESTS_FAULT_GOLDEN_H
 #define TESTS_FAULT_GOLDEN_H
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -223,12 +223,6 @@ static inline void golden_exact(struct golden *g)
     assert_code(g->w, golden_run(g, TWIST_NONE), 0);
 }
 
-static inline void golden_nap(void)
-{
-    struct timespec t = {0, 200000};
-    nanosleep(&t, NULL);
-}
-
 /* Until `deaths` children have died and all places are filled again; fails the test after five seconds. */
 static inline void golden_wait_whole(struct golden *g, uint64_t deaths)
 {
@@ -247,7 +241,7 @@ static inline void golden_wait_whole(struct golden *g, uint64_t deaths)
             fail_msg("%llu of %llu deaths, and not all replaced: %s", (unsigned long long)s.deaths,
                      (unsigned long long)deaths, tsm_worker_error(g->w)->text);
         }
-        golden_nap();
+        sched_yield();
     }
 }
 

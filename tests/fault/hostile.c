@@ -7,7 +7,7 @@
 #include "chip/chip.h"
 #include "fault/golden.h"
 
-enum { LIMIT_NS = 150000000, CLOSE_NS = 200000000, BOUND_NS = 2000000000 };
+enum { LIMIT_NS = 150000000, CLOSE_NS = 100000000, BOUND_NS = 2000000000 };
 
 /* What is scribbled over. */
 enum target {
@@ -33,7 +33,7 @@ struct hostile {
 
 static uint32_t rounds(void)
 {
-    return harness_quick() ? 1 : harness_count(4);
+    return harness_quick() ? 1 : harness_count(3);
 }
 
 static void noise(struct harness_random *r, void *at, size_t bytes)
@@ -42,9 +42,7 @@ static void noise(struct harness_random *r, void *at, size_t bytes)
     size_t first = harness_below(r, 4) ? harness_below(r, (uint32_t)(bytes / 8)) : 0;
     for (size_t i = first; i < bytes / 8; i++) {
         uint32_t how = harness_below(r, 8);
-        words[i] = how == 0   ? UINT64_MAX
-                   : how == 1 ? harness_below(r, 4)
-                              : harness_random(r);
+        words[i] = how == 0 ? UINT64_MAX : how == 1 ? harness_below(r, 4) : harness_random(r);
     }
 }
 

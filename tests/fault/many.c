@@ -135,8 +135,11 @@ static int mixed(tsm_orch *orch, void *arg)
     for (uint32_t i = 0; i < m->chips && rc == 0; i++) {
         struct tsm_tensor x[] = {cell(m->sums, i, TSM_INPUT),
                                  cell(m->sums, m->chips + i, TSM_OUTPUT_EXISTING)};
-        struct tsm_call call = {
-            .callable = m->check, .chip = TSM_SUB, .tensors = x, .tensor_count = 2, .limit_ns = LIMIT_NS};
+        struct tsm_call call = {.callable = m->check,
+                                .chip = TSM_SUB,
+                                .tensors = x,
+                                .tensor_count = 2,
+                                .limit_ns = LIMIT_NS};
         rc = tsm_submit(orch, &call, NULL);
     }
     return rc ? rc : submit_group(orch, m, 0, 1);

@@ -75,7 +75,8 @@ static void kill_in_run(const struct kill_case *k)
     setenv("TRANSOM_FAULT", k->spec, 1);
     golden_create(&g);
     golden_start(&g);
-    g.busy_ns *= strncmp(k->spec, "wake", 4) == 0 ? 40 : 1; /* on a loaded machine, too, the others sleep */
+    g.busy_ns *=
+        strncmp(k->spec, "wake", 4) == 0 ? 40 : 1; /* on a loaded machine, too, the others sleep */
     run_until_fired(&g, k);
     golden_wait_whole(&g, k->deaths);
     golden_exact(&g);
@@ -201,9 +202,9 @@ static void two_killed_at_once_give_one_cause_of_the_two(void **state)
 static void slow_steps_change_nothing(void **state)
 {
     (void)state;
-    static const char *const points[] = {"spawn", "ready",  "take", "begin", "task",
-                                         "mark",  "publish", "wake", "claim", "signal",
-                                         "zero",  "lease",  "group", "domain", "release"};
+    static const char *const points[] = {"spawn", "ready",   "take",  "begin",  "task",
+                                         "mark",  "publish", "wake",  "claim",  "signal",
+                                         "zero",  "lease",   "group", "domain", "release"};
     for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
         struct golden g;
         char spec[64];

@@ -373,7 +373,7 @@ static int block(tsm_orch *o, tsm_domain *d, enum blocker how, void *memory)
         return tsm_copy_from(o, TSM_HOST, &x, memory, 8);
     default:
         assert_code(worker, tsm_domain_release(d), 0);
-        return help_alloc(o, "more", CHIPS(0, 1), 60000, &d);
+        return help_alloc(o, "more", CHIPS(0, 1), 64000, &d);
     }
 }
 
@@ -546,10 +546,10 @@ static int fail_orch(tsm_orch *o, void *arg)
 {
     struct harness_random *random = arg;
     tsm_domain *d = ring_domain(o, 2);
-    int rc = help_submit(o, waiter, 0, d, SCALARS(0, 1), NULL);
     uint64_t time = harness_below(random, 200000);
-    rc = rc != 0 ? rc : help_submit(o, slow, 1, NULL, &time, 1, NULL);
+    int rc = help_submit(o, slow, 1, NULL, &time, 1, NULL);
     rc = rc != 0 ? rc : help_submit(o, fail, 1, NULL, NULL, 0, NULL);
+    rc = rc != 0 ? rc : help_submit(o, waiter, 0, d, SCALARS(0, 1), NULL);
     return rc == TSM_EABORTED ? 0 : rc;
 }
 

@@ -170,6 +170,7 @@ static void a_kept_domain_is_broken_when_a_member_is_replaced(void **state)
     assert_int_equal(tsm_domain_broken(kept), 1);
     run(use_broken_orch);
     assert_code(worker, tsm_domain_release(kept), 0);
+    help_wait_replaced(worker, 1);
     run(keep_orch);
     run(use_kept_orch);
     harness_close(worker);
@@ -267,6 +268,7 @@ static void a_member_that_dies_after_the_allocation_fails_the_run(void **state)
         assert_text(worker, "'team'");
         assert_int_equal(tsm_worker_error(worker)->chip, 1);
         assert_int_equal(help_stats(worker).domains_live, 0);
+        help_wait_replaced(worker, 1);
         run(pair_orch);
     }
     harness_close(worker);

@@ -11,7 +11,8 @@
 #include "domain_help.h"
 
 static tsm_worker *worker;
-static tsm_callable hold, dirty, check, fail, work, first_signal, first_wait;
+static tsm_callable hold, dirty, check, fail, work, first_signal, first_wait, barrier, enter,
+    desert;
 static _Atomic uint64_t *gate;
 
 static int work_task(tsm_task *t)
@@ -95,7 +96,18 @@ static int first_wait_task(tsm_task *t)
                : 0;
 }
 
-static tsm_callable barrier;
+/* Leaves the barrier words of the members out of step: rank 0 enters a barrier that rank 1 never comes to. */
+static int enter_task(tsm_task *t)
+{
+    int rc = first_signal_task(t);
+    return rc != 0 ? rc : tsm_barrier(tsm_task_domain(t, 0));
+}
+
+static int desert_task(tsm_task *t)
+{
+    int rc = first_wait_task(t);
+    return rc != 0 ? rc : tsm_fail(t, "on purpose");
+}
 
 static void start_opts(uint32_t chips, uint64_t lease_bytes)
 {
@@ -112,6 +124,8 @@ static void start_opts(uint32_t chips, uint64_t lease_bytes)
     dirty = harness_register(worker, "dirty", dirty_task);
     check = harness_register(worker, "check", check_task);
     barrier = harness_register(worker, "barrier", barrier_task);
+    enter = harness_register(worker, "enter", enter_task);
+    desert = harness_register(worker, "desert", desert_task);
     fail = harness_register(worker, "fail", fail_task);
     work = harness_register(worker, "work", work_task);
     first_signal = harness_register(worker, "first_signal", first_signal_task);
@@ -209,6 +223,14 @@ static void every_byte_of_a_lease_is_zero_when_it_is_given_out_again(void **stat
     harness_close(worker);
 }
 
+static int desert_orch(tsm_orch *o, void *arg)
+{
+    const struct shape *s = arg;
+    tsm_domain *d = alloc_shape(o, "d", s);
+    int rc = help_submit(o, enter, s->chips[0], d, SCALARS(1, 1), NULL);
+    return rc != 0 ? rc : help_submit(o, desert, s->chips[1], d, SCALARS(1), NULL);
+}
+
 static int dirty_and_fail_orch(tsm_orch *o, void *arg)
 {
     const struct shape *s = arg;
@@ -231,6 +253,9 @@ static int check_orch(tsm_orch *o, void *arg)
     const struct shape *s = arg;
     tsm_domain *d = alloc_shape(o, "d", s);
     uint64_t bytes = real_bytes(d, s->chips[0]);
+    for (uint32_t r = 0; r < s->count; r++) {
+        assert_code(worker, help_submit(o, barrier, s->chips[r], d, SCALARS(2), NULL), 0);
+    }
     return help_submit(o, check, s->chips[0], d, &bytes, 1, NULL);
 }
 
@@ -242,6 +267,10 @@ static void a_lease_is_zero_after_an_abort_too(void **state)
         void *s = (void *)(uintptr_t)&shapes[i % COUNT(shapes)];
         assert_code(worker, tsm_worker_run(worker, dirty_and_fail_orch, s), TSM_ETASK_FAILED);
         run(check_orch, s);
+        if (shapes[i % COUNT(shapes)].count > 1) {
+            assert_code(worker, tsm_worker_run(worker, desert_orch, s), TSM_ETASK_FAILED);
+            run(check_orch, s);
+        }
     }
     harness_close(worker);
 }

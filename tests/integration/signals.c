@@ -124,6 +124,7 @@ static int add_task(tsm_task *t)
     uint32_t size = tsm_size(c);
     tsm_sym s;
     EXPECT(t, tsm_at(c, 0, &s), 0);
+    EXPECT(t, tsm_barrier(c), 0);
     for (uint64_t i = 0; i < each; i++) {
         EXPECT(t, tsm_signal(c, s, 1, TSM_SIGNAL_ADD, 0), 0);
         EXPECT(t, tsm_signal(c, tsm_offset(s, 8), 1, TSM_SIGNAL_ADD, (tsm_rank(c) + 1) % size), 0);
@@ -139,7 +140,7 @@ static void no_addition_is_lost_when_all_add_at_once(void **state)
 {
     (void)state;
     struct group g = {start(4, "add", add_task), 4, 64, {0}, false};
-    g.scalars[0] = harness_count(5000);
+    g.scalars[0] = harness_count(30000);
     for (int i = 0; i < 5; i++) {
         run_group(&g, 0);
     }
@@ -179,17 +180,26 @@ static void what_was_written_before_a_signal_is_seen_behind_it(void **state)
     harness_close(worker);
 }
 
-/* Plain stores wake nobody; a notify does. */
-static int notify_task(tsm_task *t)
+/* Turn by turn, so that each waits for every step of the other. Plain stores (scalar 1) wake nobody; a notify
+ * does. */
+static int turns_task(tsm_task *t)
 {
     tsm_ctx *c = tsm_task_domain(t, 0);
     tsm_sym s;
     EXPECT(t, tsm_at(c, 0, &s), 0);
     for (uint64_t i = 1; i <= tsm_task_scalar(t, 0); i++) {
         if (tsm_rank(c) == i % 2) {
-            _Atomic uint64_t *word = tsm_ptr(c, s, 1 - tsm_rank(c));
-            atomic_store_explicit(word, i, memory_order_release);
-            EXPECT(t, tsm_notify(c, 1 - tsm_rank(c)), 0);
+            if (tsm_task_scalar(t, 2)) { /* so long that the other one is asleep */
+                nanosleep(&(struct timespec){0, (long)tsm_task_scalar(t, 2)}, NULL);
+            }
+            uint32_t other = 1 - tsm_rank(c);
+            if (tsm_task_scalar(t, 1)) {
+                atomic_store_explicit((_Atomic uint64_t *)tsm_ptr(c, s, other), i,
+                                      memory_order_release);
+                EXPECT(t, tsm_notify(c, other), 0);
+            } else {
+                EXPECT(t, tsm_signal(c, s, i, TSM_SIGNAL_SET, other), 0);
+            }
         } else {
             EXPECT(t, tsm_signal_wait_until(c, s, TSM_EQ, i, NULL, -1), 0);
         }
@@ -197,12 +207,22 @@ static int notify_task(tsm_task *t)
     return 0;
 }
 
-static void a_notify_wakes_who_waits_for_a_plain_store(void **state)
+static void a_signal_and_a_notify_wake_who_waits(void **state)
 {
     (void)state;
-    struct group g = {start(2, "notify", notify_task), 2, 64, {0}, false};
+    struct group g = {start(2, "turns", turns_task), 2, 64, {0}, false};
     g.scalars[0] = harness_count(20000);
     run_group(&g, 0);
+    g.scalars[1] = 1;
+    run_group(&g, 0);
+    /* A sleeper that nobody wakes sleeps for tens of milliseconds. */
+    g.scalars[0] = 200;
+    g.scalars[2] = 300000;
+    for (g.scalars[1] = 0; g.scalars[1] < 2; g.scalars[1]++) {
+        uint64_t before = harness_now_ns();
+        run_group(&g, 0);
+        assert_true(harness_now_ns() - before < 2000000000);
+    }
     harness_close(worker);
 }
 
@@ -281,6 +301,7 @@ static void waits_end_at_once_when_a_peer_fails_or_dies(void **state)
             assert_true(times[r] - times[0] < (harness_quick() ? 2000000000u : 500000000u));
         }
         memset(ends, 0, 4 * sizeof(uint64_t));
+        help_wait_replaced(worker, 3);
     }
     harness_close(worker);
 }
@@ -552,7 +573,7 @@ int main(void)
         TEST(set_and_add_meet_every_comparison),
         TEST(no_addition_is_lost_when_all_add_at_once),
         TEST(what_was_written_before_a_signal_is_seen_behind_it),
-        TEST(a_notify_wakes_who_waits_for_a_plain_store),
+        TEST(a_signal_and_a_notify_wake_who_waits),
         TEST(a_wait_with_a_timeout_ends_then_and_may_be_repeated),
         TEST(waits_end_at_once_when_a_peer_fails_or_dies),
         TEST(nobody_leaves_a_barrier_before_all_are_there),

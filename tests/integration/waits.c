@@ -168,6 +168,37 @@ static void a_skipped_record_makes_its_waits_before_a_later_run_goes_on(void **s
     world_close();
 }
 
+/* ---- a program that is held up ---- */
+
+/* Opens gate 1 when the program has not got on for a while: it is held by the full ring. */
+static int open_when_stuck(tsm_task *t)
+{
+    _Atomic uint64_t *submitted = tsm_task_data(t, 0);
+    uint64_t seen = 0;
+    uint64_t since = harness_now_ns();
+    while (seen == 0 || harness_now_ns() - since < 50000000) {
+        uint64_t now = atomic_load(submitted);
+        since = now == seen ? since : harness_now_ns();
+        seen = now;
+        sched_yield();
+    }
+    atomic_store(submitted + 1, seen);
+    return write(world.gates[0][1], "x", 1) == 1 ? 0 : TSM_ESYS;
+}
+
+static tsm_callable opener_callable;
+
+/* The two words of the opener: how far the program is; how far it was when the gate was opened. */
+static _Atomic uint64_t *give_opener(tsm_orch *o)
+{
+    struct tsm_tensor words = VIEW(world.memory + 4096, 16, TSM_NO_DEP);
+    struct tsm_call opener = {
+        .callable = opener_callable, .chip = 1, .tensors = &words, .tensor_count = 1};
+    memset(words.data, 0, 16);
+    assert_code(world.w, tsm_submit(o, &opener, NULL), 0);
+    return words.data;
+}
+
 /* ---- edges to earlier runs ---- */
 
 static tsm_task_id newest; /* of the last run of one job */
@@ -214,6 +245,86 @@ static void who_reads_what_failed_tasks_of_two_runs_wrote_fails(void **state)
         /* Written anew it is good again. */
         land(fly((struct job){.chip = 1, .tensors = {VIEW(m, 16, TSM_OUTPUT)}}), 0);
         land(fly((struct job){.chip = 0, .tensors = {VIEW(m, 16, TSM_INPUT)}}), 0);
+    }
+    world_close();
+}
+
+/* One member fails, or a sub worker's task does, in a run that is in flight or over. */
+static int failing_group(tsm_orch *o, void *arg)
+{
+    bool subs = *(bool *)arg;
+    struct job members[2] = {{.chip = subs ? TSM_SUB : 0,
+                              .value = B,
+                              .gate = 1,
+                              .tensors = {VIEW(world.memory, 8, TSM_OUTPUT)}},
+                             {.chip = subs ? TSM_SUB : 1, .value = C, .gate = 2, .fails = true}};
+    clear_diary();
+    return try_group(o, members, 2, NULL);
+}
+
+static void who_reads_what_a_group_wrote_that_failed_fails(void **state)
+{
+    (void)state;
+    world_open(3, 2);
+    for (int i = 0; i < 4; i++) {
+        bool subs = i % 2;
+        tsm_run *group = NULL;
+        struct job reads = {.chip = 2, .value = A, .tensors = {VIEW(world.memory, 1, TSM_INPUT)}};
+        assert_code(world.w, tsm_worker_submit_run(world.w, failing_group, &subs, &group), 0);
+        await_begin(B);
+        open_gate(2);
+        await_end(C);
+        if (i < 2) {
+            tsm_run *reader = fly(reads);
+            open_gate(1);
+            land(reader, TSM_EUPSTREAM_FAILED);
+            land(group, TSM_ETASK_FAILED);
+        } else {
+            open_gate(1);
+            land(group, TSM_ETASK_FAILED);
+            assert_code(world.w, tsm_worker_run(world.w, one_job, &reads), TSM_EUPSTREAM_FAILED);
+        }
+        assert_false(has_begun(A));
+        land(fly((struct job){.chip = 0, .tensors = {VIEW(world.memory, 8, TSM_OUTPUT)}}), 0);
+    }
+    world_close();
+}
+
+/* More sub tasks than a record carries waits for: the rest is waited for at submit. */
+enum { MANY = 200 };
+
+static int many_producers(tsm_orch *o, void *arg)
+{
+    uint32_t fails = *(uint32_t *)arg;
+    clear_diary();
+    _Atomic uint64_t *submitted = give_opener(o);
+    tsm_task_id gate = give(o, (struct job){.chip = 0, .value = A, .gate = 1});
+    for (uint32_t i = 0; i < MANY; i++) {
+        give(o, (struct job){.chip = TSM_SUB,
+                             .value = 10 + i,
+                             .fails = i == fails,
+                             .after = {gate},
+                             .tensors = {VIEW(world.memory + i, 1, TSM_OUTPUT)}});
+    }
+    atomic_store(submitted, MANY);
+    struct job reads = {.chip = 2, .value = B, .tensors = {VIEW(world.memory, MANY, TSM_INPUT)}};
+    return try_job(o, &reads, NULL);
+}
+
+static void a_consumer_of_more_sub_tasks_than_waits_fit_follows_all(void **state)
+{
+    (void)state;
+    world_make(3, 2);
+    opener_callable = harness_register(world.w, "open_when_stuck", open_when_stuck);
+    world_start();
+    for (uint32_t k = 0; k < harness_count(20); k++) {
+        uint32_t fails = k % 2 ? k * 37 % MANY : UINT32_MAX;
+        int rc = tsm_worker_run(world.w, many_producers, &fails);
+        assert_code(world.w, rc, k % 2 ? TSM_ETASK_FAILED : 0);
+        for (uint32_t i = 0; i < MANY && k % 2 == 0; i++) {
+            assert_order(10 + i, B);
+        }
+        assert_int_equal(has_begun(B), k % 2 == 0);
     }
     world_close();
 }
@@ -323,37 +434,17 @@ static int numbered(tsm_task *t)
     return 0;
 }
 
-/* Opens gate 1 when the program has not got on for a while: it is held by the full ring. */
-static int open_when_stuck(tsm_task *t)
-{
-    _Atomic uint64_t *submitted = tsm_task_data(t, 0);
-    uint64_t seen = 0;
-    uint64_t since = harness_now_ns();
-    while (seen == 0 || harness_now_ns() - since < 50000000) {
-        uint64_t now = atomic_load(submitted);
-        since = now == seen ? since : harness_now_ns();
-        seen = now;
-        usleep(1000);
-    }
-    atomic_store(submitted + 1, seen);
-    return write(world.gates[0][1], "x", 1) == 1 ? 0 : TSM_ESYS;
-}
-
-static tsm_callable numbered_callable, opener_callable;
+static tsm_callable numbered_callable;
 
 static int fill_ring(tsm_orch *o, void *arg)
 {
     int chip = *(int *)arg;
     uint32_t tasks = harness_count(100000);
-    _Atomic uint64_t *submitted = (_Atomic uint64_t *)(void *)world.memory;
     static uint64_t scalars[2000];
-    struct tsm_tensor word = VIEW(world.memory, 16, TSM_NO_DEP);
     struct tsm_tensor counter = VIEW(world.memory + 64, 8, TSM_NO_DEP);
-    struct tsm_call opener = {
-        .callable = opener_callable, .chip = 1, .tensors = &word, .tensor_count = 1};
     tasks = tasks > 200000 ? 200000 : tasks;
     memset(world.memory, 0, 128);
-    assert_code(world.w, tsm_submit(o, &opener, NULL), 0);
+    _Atomic uint64_t *submitted = give_opener(o);
     give(o, (struct job){.chip = chip, .gate = 1});
     for (uint64_t n = 0; n < tasks; n++) {
         struct tsm_call call = {.callable = numbered_callable,
@@ -401,6 +492,8 @@ int main(void)
         TEST(waits_are_written_once_and_elided_where_they_are_implied),
         TEST(a_skipped_record_makes_its_waits_before_a_later_run_goes_on),
         TEST(who_reads_what_failed_tasks_of_two_runs_wrote_fails),
+        TEST(who_reads_what_a_group_wrote_that_failed_fails),
+        TEST(a_consumer_of_more_sub_tasks_than_waits_fit_follows_all),
         TEST(order_without_data_does_not_carry_a_failure_into_another_run),
         TEST(a_copy_of_what_a_failed_task_should_have_written_is_refused),
         TEST(within_one_run_a_failure_is_an_abort),

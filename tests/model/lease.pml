@@ -3,8 +3,8 @@
 /*
  * The return of a lease: its next owner finds zeros, and nothing it writes is wiped away.
  *
- * Mirrors allocation, release, fence and zeroing in src/engine/ (domain, lease) and the ZERO record in src/chip/
- * (design.md 2.4 and 6).
+ * Mirrors release and record_fence of src/engine/domain.c, advance, zero_here and start_zeroing of src/engine/lease.c, and
+ * the ZERO record and take_over in src/chip/chip.c.
  *
  * Chips 0 and 1 are members of a domain, chip 2 is not. There is one lease, so the second allocation must get what the
  * first one returns. A window is two words: data and signal. Run 1 allocates and submits tasks, any of which may be
@@ -12,12 +12,12 @@
  * inside for a signal; chip 2 names the window, waits inside for a poke and writes. Release closes the handle and
  * records the fence: for members everything given so far, for others the last record that names the domain. The poke
  * is submitted to chip 1 after that. When the fence is reached the lease is zeroed, by the orchestrator or by a ZERO
- * record on each owner's ring, and is clean. Run 2 allocates it again, finds zeros, and its first instructions are a
- * signal from chip 0 and the wait for it on chip 1.
+ * record on each owner's ring, and is clean; it is clean as it is when no task at all was submitted while it was live.
+ * Run 2 allocates it again, finds zeros, and its first instructions are a signal from chip 0 and the wait for it on chip 1.
  *
  * Run 1 may be aborted at any time: its tasks not begun are skipped, but advance; waits inside end. A chip may be killed
- * in a record (KILLS); the replacement marks a begun task failed, which aborts its run, but makes a begun ZERO anew.
- * A ZERO record belongs to no run, so that no abort skips it.
+ * in a record (KILLS); the replacement marks a begun task failed, which aborts its run. A ZERO record is not "begun", so the
+ * replacement finds it again and does it anew; it belongs to no run, so that no abort skips it.
  *
  * Assumed: sequential consistency; a task's puts are complete when its record is done; a sub worker that names the
  * window counts as chip 2 does, with its done word for the timeline.
@@ -83,10 +83,11 @@ inline wait_until_zeroed()
 active proctype orchestrator()
 {
 	byte named;
+	bool touched;
 
 	/* Run 1. */
 	if
-	:: true -> submit(0, 1, PUT)
+	:: true -> submit(0, 1, PUT); touched = true
 	:: true
 	fi;
 	if
@@ -94,7 +95,7 @@ active proctype orchestrator()
 	:: true
 	fi;
 	if
-	:: true -> submit(0, 1, SIGNAL); submit(1, 1, AWAIT)
+	:: true -> submit(0, 1, SIGNAL); submit(1, 1, AWAIT); touched = true
 	:: true
 	fi;
 	if
@@ -103,6 +104,11 @@ active proctype orchestrator()
 	fi;
 
 	/* Release. */
+#ifdef TOUCHED_ONLY_IF_NAMED
+	touched = touched || named;
+#else
+	touched = given[0] || given[1] || given[2];
+#endif
 #ifdef FENCE_ONLY_NAMED
 	fence[0] = (given[0] == 0 -> 0 : given[0] - 1);
 #else
@@ -127,8 +133,9 @@ active proctype orchestrator()
 #elif !defined(ZERO_AFTER_GIVEOUT)
 	reached;
 	if
-	:: true -> zero_by_orchestrator()
-	:: true -> zero_by_owners(); wait_until_zeroed()
+	:: touched -> zero_by_orchestrator()
+	:: touched -> zero_by_owners(); wait_until_zeroed()
+	:: !touched
 	fi;
 #endif
 #ifndef ZERO_AFTER_GIVEOUT
@@ -177,6 +184,12 @@ inline execute(me, k, r)
 	fi
 }
 
+#ifdef ZERO_IS_BEGUN
+#define IS_BEGUN(k) true
+#else
+#define IS_BEGUN(k) ((k) != ZERO)
+#endif
+
 inline next(me)
 {
 	seq = timeline[me] + 1;
@@ -189,29 +202,19 @@ inline next(me)
 	if
 	:: aborted[run_of[at(me, seq)]] -> skip
 	:: else ->
-	   begun[me] = seq;
+	   begun[me] = (IS_BEGUN(kind[at(me, seq)]) -> seq : begun[me]);
 	   execute(me, kind[at(me, seq)], run_of[at(me, seq)])
 	fi;
 	d_step { timeline[me] = seq; seq = 0 }
 }
 
-#ifdef REPLACEMENT_SKIPS_ZERO
-#define SKIPS_ZERO true
-#else
-#define SKIPS_ZERO false
-#endif
-
 inline take_over(me)
 {
 	if
-	:: begun[me] == timeline[me] + 1 && !SKIPS_ZERO && kind[at(me, begun[me])] == ZERO ->
-	   data[me] = false;
-	   signal[me] = false;
-	   timeline[me]++
-	:: begun[me] == timeline[me] + 1 && (SKIPS_ZERO || kind[at(me, begun[me])] != ZERO) ->
+	:: begun[me] == timeline[me] + 1 ->
 	   aborted[run_of[at(me, begun[me])]] = true;
 	   timeline[me]++
-	:: begun[me] <= timeline[me]
+	:: else
 	fi
 }
 

@@ -3,22 +3,26 @@
 /*
  * Marks, skipping and dropped waits: who may begin when something before it failed, was skipped or died.
  *
- * Mirrors the loop of src/chip/ (waits, marks, begin, timeline), the dropping of waits in src/engine/ and the takeover
- * by a replacement (design.md 2.2, 2.3, 3 and 5).
+ * Mirrors record_execute (make_waits, judge, skip, begin, make_mark) of src/chip/run.c, chip_loop and take_over of
+ * src/chip/chip.c, deps_write of src/engine/graph.c, retire and free_slot of src/engine/run.c.
  *
- * Three chips with in-order rings. A record waits until the timelines it names are there, then reads the abort word
- * of its run, its own mark for the run, and the marks of the chips it depends on. If its run is marked it is skipped,
- * also if a producer in an earlier run, whose bytes it reads, has failed. A chip writes its mark {run, first sequence
- * number that went wrong} before it advances past a failed or skipped record. The slots for marks are few and used
- * again: runs 1 and 3 share one.
+ * Three chips with in-order rings. A record waits until the timelines it names are there, then reads the abort word of its
+ * run, its own chip's mark for the run, and the marks of the chips it waited for. It is skipped if its run is marked there,
+ * also if a producer in an earlier run, whose bytes it reads (a data edge), has failed. A chip writes its mark {run, first
+ * number that went wrong} before it advances past a failed or skipped record; the first of a run is kept.
  *
- *   chip 0:  A (run 1)                      D (run 3)
- *   chip 1:  B (run 1) reads A              E (run 2) reads A, its wait dropped as B makes it
- *   chip 2:  F (run 1) needs nothing        G (run 2) overwrites A's input         I (run 2) reads B's bytes
+ * A wait is dropped when an earlier record of the same run on the same ring makes it: if what that one waited for has
+ * failed it was skipped, and the chip's own mark says so. A data edge into an earlier run is never dropped.
  *
- * A, B, E, F and D may fail; a chip may be killed at any step (KILLS); run 1's abort word may be raised as soon as
- * anything of run 1 is marked. D is submitted when the slot of run 1's marks is free: run 1 is finished, and every ring
- * has passed the records with an edge into run 1.
+ * The slots for marks are few and used again: runs 1 and 3 share one. Run 3 begins when run 1 is over and, if run 1 left a
+ * mark, when every run that was there when it ended is over too (the slot's gate).
+ *
+ *   chip 0:  A (run 1)                             D (run 3)
+ *   chip 1:  B (run 1) reads and overwrites A's bytes; C (run 1) reads A's, its wait dropped; E (run 2) reads A's
+ *   chip 2:  F (run 1) needs nothing; G (run 2) overwrites what B wrote: its only edge is to B; I (run 2) reads B's bytes
+ *
+ * A, B, C, E, F and D may fail; a chip may be killed at any step (KILLS); the abort word of run 1 or 2 may be raised as soon
+ * as anything of that run is marked.
  *
  * Assumed: sequential consistency; a mark is one word; a replacement starts only when the dead one is gone.
  */
@@ -32,7 +36,8 @@
 #define A 0
 #define D 1
 #define B 3
-#define E 4
+#define C 4
+#define E 5
 #define F 6
 #define G 7
 #define I 8
@@ -46,7 +51,7 @@ mtype = { NO_EDGE, ORDER, DATA }; /* ORDER: must be over; DATA: and must have go
 /* w: orchestrator. D makes run 3; no edges go into it or out of it. */
 byte given[CHIPS], run_of[9], producer[9] = NONE;
 mtype edge[9] = NO_EDGE;
-bool waits[9]; /* the wait for the producer was not dropped */
+bool waits[9]; /* the wait for the producer was not dropped: it stands in the record */
 /* w: chip */
 byte timeline[CHIPS], begun[CHIPS];
 byte mark_run[CHIPS * 2], mark_seq[CHIPS * 2];
@@ -74,12 +79,20 @@ inline set_mark(me, r, seq)
 inline settle(me, t, what)
 {
 	d_step { state[t] = what; run_failed[run_of[t]] = true };
+#ifdef SKIP_LEAVES_NO_MARK
+	if
+	:: what == FAILED -> set_mark(me, run_of[t], seq_of(t))
+	:: else
+	fi;
+	timeline[me] = seq_of(t)
+#else
 #ifdef ADVANCE_BEFORE_MARK
 	timeline[me] = seq_of(t);
 	set_mark(me, run_of[t], seq_of(t))
 #else
 	set_mark(me, run_of[t], seq_of(t));
 	timeline[me] = seq_of(t)
+#endif
 #endif
 }
 
@@ -91,11 +104,8 @@ inline make_waits(t)
 	fi
 }
 
-#ifdef DROPPED_WAIT_DROPS_EDGE
-#define looks_at_producer(t) (edge[t] == DATA && waits[t])
-#else
-#define looks_at_producer(t) (edge[t] == DATA)
-#endif
+#define same_run(t) (run_of[t] == run_of[producer[t]])
+#define looks_at_producer(t) (waits[t] && (edge[t] == DATA || same_run(t)))
 
 inline read_marks(me, t)
 {
@@ -115,6 +125,7 @@ inline begin(me, t)
 		assert(state[t] == NEW);
 		assert(edge[t] == NO_EDGE || over(producer[t]));
 		assert(edge[t] != DATA || state[producer[t]] == DONE);
+		assert(t != G || over(A)); /* B wrote over A's bytes, so the edge to B stands for the one to A */
 		state[t] = RUNNING
 	};
 	if
@@ -126,7 +137,7 @@ inline begin(me, t)
 /* Only what its own run or its producers did may skip a record: later runs are not touched. */
 inline skip_it(me, t)
 {
-	assert(run_failed[run_of[t]] || (edge[t] == DATA && state[producer[t]] != DONE));
+	assert(run_failed[run_of[t]] || (edge[t] == DATA && state[producer[t]] != DONE && !same_run(t)));
 	settle(me, t, SKIPPED)
 }
 
@@ -209,18 +220,24 @@ init
 	d_step {
 		run_of[A] = 1; run_of[D] = 3;
 		run_of[B] = 1; producer[B] = A; edge[B] = DATA; waits[B] = true;
+		run_of[C] = 1; producer[C] = A; edge[C] = DATA;
 		run_of[E] = 2; producer[E] = A; edge[E] = DATA;
+#ifndef DATA_EDGE_DROPPED
+		waits[E] = true;
+#endif
 		run_of[F] = 1;
-		run_of[G] = 2; producer[G] = A; edge[G] = ORDER; waits[G] = true;
+		run_of[G] = 2; producer[G] = B; edge[G] = ORDER; waits[G] = true;
 		run_of[I] = 2; producer[I] = B; edge[I] = DATA; waits[I] = true;
-		given[0] = 1; given[1] = 2; given[2] = 3
+		given[0] = 1; given[1] = 3; given[2] = 3
 	};
 	atomic { run chip(0); run chip(1); run chip(2) };
-#ifdef MARK_SLOT_REUSED_EARLY
-	timeline[0] >= 1 && timeline[1] >= 1 && timeline[2] >= 1;
-#else
-	timeline[0] >= 1 && timeline[1] >= 2 && timeline[2] >= 3;
+	timeline[0] >= 1 && timeline[1] >= 2 && timeline[2] >= 1;
+#ifndef MARK_SLOT_REUSED_EARLY
+	if
+	:: marked(0, 1) || marked(1, 1) || marked(2, 1) || aborted[1] -> timeline[1] >= 3 && timeline[2] >= 3
+	:: else
+	fi;
 #endif
 	given[0] = 2;
-	timeline[0] == 2 && timeline[1] == 2 && timeline[2] == 3
+	timeline[0] == 2 && timeline[1] == 3 && timeline[2] == 3
 }

@@ -3,18 +3,20 @@
 /*
  * The pool of the sub workers: every record is run at most once and done exactly once, whoever is killed when.
  *
- * Mirrors the sub side of src/chip/ (claim, run, done word), the orchestrator's publishing in src/engine/ and the
- * replacement of a dead sub by src/keeper/ (design.md 2.2 and 3).
+ * Mirrors scan_pool, try_claim, finish and sub_take_over of src/chip/sub.c, word_failed and make_mark of src/chip/run.c,
+ * and try_reserve and pool_collect of src/engine/.
  *
  * A slot holds a record with its sequence number (stamp), what it waits for, a claim word {seq, sub} and a done word
  * {seq, failed}. A sub looks for the oldest record that nobody has claimed and whose wait is met, claims it by
  * compare-and-swap of the whole claim word, says on its own page what it has begun, runs it, and writes the done word.
- * A task that fails is marked on the sub's page before its done word is written: the mark holds the least sequence
- * number that failed there. The replacement of a sub has its number and completes, as failed, whatever that number
- * has claimed and not done. The orchestrator uses a slot again once its record is done.
+ * A task that fails is marked on the sub's page, first cause kept, before its done word is written. The replacement of a
+ * sub has its number and completes, as failed, whatever that number has claimed and not done. The orchestrator uses a
+ * slot again once its record and all before it are done (in the code with one slot to spare).
  *
  * Record 1 waits for a chip's timeline, which moves only after record 2 is done: a ready record behind a waiting one
- * must be taken. A consumer in a later run reads record 1's result; it may come late, when the slot holds record 3.
+ * must be taken. A consumer in a later run reads record 1's result; it may come late, when the slot holds record 3. Then
+ * the done word says nothing any more, and a mark of the run on any sub counts as the failure of record 1: the pool is not
+ * in order, so no number in a mark could tell.
  *
  * Assumed: sequential consistency (acquire and release at every word); claim and done words are 64 bits, written in
  * one step; a replacement starts only when the dead one is gone. Sleeping is wake.pml's matter.
@@ -89,17 +91,25 @@ active proctype chip()
 
 active proctype consumer()
 {
-	byte sub;
+	byte sub, seen;
 	bool bad;
 
 	done_seq[slot_of(1)] >= 1;
-#ifdef FAILED_BIT_IS_ENOUGH
-	bad = done_failed[slot_of(1)];
+	d_step { seen = done_seq[slot_of(1)]; bad = done_failed[slot_of(1)] };
+#ifndef FAILED_BIT_IS_ENOUGH
+	if
+	:: seen == 1
+	:: else ->
+	   bad = false;
+	   do
+#ifdef MARK_COMPARED_BY_NUMBER
+	   :: sub < SUBS -> bad = bad || (mark[sub] != 0 && mark[sub] <= 1); sub++
 #else
-	do
-	:: sub < SUBS -> bad = bad || (mark[sub] != 0 && mark[sub] <= 1); sub++
-	:: else -> break
-	od;
+	   :: sub < SUBS -> bad = bad || mark[sub] != 0; sub++
+#endif
+	   :: else -> break
+	   od
+	fi;
 #endif
 	assert(bad || !failed[1]) /* a consumer of a failed producer never begins */
 }
@@ -119,11 +129,7 @@ active proctype killer()
 
 inline set_mark(me, seq)
 {
-#ifdef MARK_KEEPS_FIRST
 	mark[me] = (mark[me] == 0 -> seq : mark[me])
-#else
-	mark[me] = (mark[me] == 0 || seq < mark[me] -> seq : mark[me])
-#endif
 }
 
 inline write_done(i, seq, bad)
@@ -139,8 +145,13 @@ inline write_done(i, seq, bad)
 inline complete_as_failed(me, i, seq)
 {
 	failed[seq] = true;
+#ifdef DONE_BEFORE_MARK
+	write_done(i, seq, true);
+	set_mark(me, seq)
+#else
 	set_mark(me, seq);
 	write_done(i, seq, true)
+#endif
 }
 
 inline take_over(me)
@@ -169,8 +180,8 @@ inline take_over(me)
 inline try_to_claim(me)
 {
 	seq = stamp[i];
-	ready = (timeline >= needs[i]);
 	d_step { claimed_seq = claim_seq[i]; claimed_sub = claim_sub[i] };
+	ready = (timeline >= needs[i]);
 #if defined(CLAIM_IS_ONLY_THE_NUMBER)
 	d_step {
 		mine = (ready && claim_sub[i] == NOBODY);
