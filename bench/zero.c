@@ -16,7 +16,8 @@
 #include "engine/engine.h"
 #include "rig.h"
 
-enum { PROCESSES_MAX = 8, WARM = 2 };
+/* After ASLEEP_US all processes sleep: to wake them is part of both times. */
+enum { PROCESSES_MAX = 8, WARM = 2, ASLEEP_US = 300 };
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
 
@@ -47,7 +48,7 @@ static _Noreturn void setter(const struct setters *s, uint32_t self)
         while (a32_acquire(&s->shared->gate) == turn) {
             sys_futex_wait(&s->shared->gate, turn, -1);
         }
-        memset(s->memory + self * s->bytes, (int)(turn & 1), s->bytes);
+        memset(s->memory + self * s->bytes, !(turn & 1), s->bytes);
         if (atomic_fetch_sub(&s->shared->left, 1) == 1) {
             sys_futex_wake(&s->shared->left);
         }
@@ -68,7 +69,7 @@ static void setters_start(struct setters *s, uint32_t count, uint64_t bytes)
     }
 }
 
-/* Dirty and zero take turns. */
+/* Dirty and zero take turns, dirty first. */
 static double setters_run(struct setters *s)
 {
     uint64_t begin = clock_ns();
@@ -131,6 +132,7 @@ static double time_zeroing(struct plan *p)
 {
     tsm_worker *w = rig.worker;
     rig_run(&rig, dirty_domain, p);
+    usleep(ASLEEP_US);
     uint64_t begin = clock_ns();
     bench_must(tsm_domain_release(p->domain), "release", "");
     for (uint32_t c = 0; c < rig.chips; c++) {
@@ -175,6 +177,7 @@ static void measure(uint32_t chips, uint64_t bytes, const char *text, uint32_t r
         double ns = time_zeroing(&p);
         double after = faults_of_chips();
         setters_run(&floor);
+        usleep(ASLEEP_US);
         double floor_ns = setters_run(&floor);
         if (i >= WARM) {
             samples_add(&s, ns / 1000, floor_ns / 1000, 0);

@@ -7,10 +7,10 @@
 #ifndef TESTS_DOMAIN_HELP_H
 #define TESTS_DOMAIN_HELP_H
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "harness.h"
 
@@ -94,13 +94,21 @@ static inline void help_wait_replaced(tsm_worker *w, int chip)
     assert_code(w, tsm_worker_run(w, help_probe_orch, &chip), 0);
 }
 
+/* A task, or a part of one, that takes its time. */
+static inline void help_take(uint64_t nanoseconds)
+{
+    uint64_t end = harness_now_ns() + nanoseconds;
+    while (harness_now_ns() < end) {
+        sched_yield();
+    }
+}
+
 /* A gate is a host buffer. Task: scalar 0 is the gate's address, which it leaves when the gate is open. */
 static inline int help_gate_task(tsm_task *t)
 {
     const _Atomic uint64_t *gate = (const _Atomic uint64_t *)(uintptr_t)tsm_task_scalar(t, 0);
-    struct timespec nap = {0, 20000};
     while (atomic_load(gate) == 0) {
-        nanosleep(&nap, NULL);
+        sched_yield();
     }
     return 0;
 }

@@ -345,7 +345,8 @@ struct tsm_domain_opts {
 
 /* Allocates a symmetric window, all zero, on each named chip. ALLOWED ONLY INSIDE AN ORCHESTRATION
  * FUNCTION, anywhere in it; it sends nothing and waits only at the memory budget. The handle stays
- * valid until the end of the run (with keep: until close), also after release.
+ * valid until the end of the run, also after release; with keep until the end of the run in which it is
+ * released (of the next run, when it is released outside one), or close.
  * Returns: ESTATE, EINVAL, EEXIST, ENOMEM, ENOSPC, EPEER (names the dead member), EDEADLOCK. */
 int tsm_domain_alloc(tsm_orch *orch, const struct tsm_domain_opts *opts, tsm_domain **ret);
 

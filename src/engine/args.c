@@ -389,10 +389,8 @@ uint32_t plan_write(const struct plan *p, struct record *rec)
         domains[i] = (struct record_domain){(uint64_t)(uintptr_t)l->desc, l->index, l->generation};
     }
     at = (uint8_t *)(domains + call->domain_count);
-    if (call->scalar_count) {
-        if (call->scalar_count != 0) {
-            memcpy(at, call->scalars, call->scalar_count * 8u);
-        }
+    if (call->scalar_count != 0) {
+        memcpy(at, call->scalars, call->scalar_count * 8u);
     }
     at += call->scalar_count * 8u;
     uint16_t *offsets = (uint16_t *)at;

@@ -140,6 +140,22 @@ static void say_place(const tsm_worker *w, struct text *t, uint32_t place)
     say(t, "%s %u", sub ? "sub" : "chip", sub ? place - w->arena.chips : place);
 }
 
+/* What the first unmet wait of a pool record is for. */
+static void say_pool_record(const tsm_worker *w, struct text *t, uint64_t number)
+{
+    const struct record *rec = ring_record(&w->arena, w->arena.places, number);
+    const struct record_wait *waits = (const struct record_wait *)(rec + 1);
+    say(t, "task '%s' of the sub workers", callable_name_of(w, rec->callable));
+    for (uint32_t i = 0; i < rec->wait_count; i++) {
+        uint32_t place = waits[i].place & PLACE_MASK;
+        if (!word_reached(&w->arena, place, waits[i].value) && place < w->arena.places) {
+            say(t, ", which waits for record %llu of ", (unsigned long long)waits[i].value);
+            say_place(w, t, place);
+            return;
+        }
+    }
+}
+
 static void say_wait(tsm_worker *w, struct text *t, uint32_t place, const struct want *want)
 {
     if (want->kind == WAIT_SIGNAL) {
@@ -156,10 +172,11 @@ static void say_wait(tsm_worker *w, struct text *t, uint32_t place, const struct
     } else if (want->kind == WAIT_WORD) {
         say(t, "\n  the next task of ");
         say_place(w, t, place);
-        say(t, " waits for record %llu of ", (unsigned long long)want->value);
         if (want->place == PLACE_POOL) {
-            say(t, "the sub workers");
+            say(t, " waits for ");
+            say_pool_record(w, t, want->value);
         } else {
+            say(t, " waits for record %llu of ", (unsigned long long)want->value);
             say_place(w, t, want->place);
         }
     }
@@ -184,7 +201,7 @@ static void say_orchestrator(tsm_worker *w, struct text *t)
 void deadlock_check(tsm_worker *w)
 {
     static _Thread_local struct snapshot s;
-    if (a64_load(&w->arena.ctl->wait.deadline_ns) != 0) {
+    if (a64_load(&w->arena.ctl->wait.deadline_ns) != 0 && !w->closing) {
         return; /* the program comes back by itself and may submit the sender */
     }
     pool_collect(w);

@@ -542,20 +542,31 @@ void domains_sweep(tsm_worker *w, tsm_run *run, bool failed)
     }
 }
 
+/* The fence covers tasks of other runs too: freed later, then nobody's. */
+static void end_handle(tsm_worker *w, tsm_domain *d)
+{
+    if (d->lease) {
+        d->lease->domain = NULL;
+        w->stats.domains_live--;
+    }
+    handle_free(w, d);
+}
+
 /* The run is over: its handles end with it. A kept domain that a failed run had touched is broken. */
 void domains_of_run_over(tsm_worker *w, tsm_run *run)
 {
     for (tsm_domain *d = run->domains, *next; d; d = next) {
         next = d->next;
-        if (d->lease) {
-            /* The fence covers tasks of other runs too: freed later, then nobody's. */
-            d->lease->domain = NULL;
-            w->stats.domains_live--;
-        }
-        handle_free(w, d);
+        end_handle(w, d);
     }
     run->domains = NULL;
-    for (tsm_domain *d = w->kept; d; d = d->next) {
+    for (tsm_domain *d = w->kept, *next; d; d = next) {
+        next = d->next;
+        if (d->released) { /* outside a function: its handle ends with the next run */
+            kept_remove(w, d);
+            end_handle(w, d);
+            continue;
+        }
         uint64_t slot = UINT64_C(1) << run->number % RUN_SLOTS;
         d->broken |= run->error.code != 0 && (d->run == run || d->touched_slots & slot);
         d->touched_slots &= ~slot;

@@ -214,7 +214,9 @@ struct tsm_worker {
     tsm_domain *live, *kept, *domain_free;
     uint64_t domain_next;
 
-    bool holding; /* a submit has reserved room: nobody else may write to a ring */
+    bool holding;    /* a submit has reserved room: nobody else may write to a ring */
+    bool wants_room; /* an allocation waits at the budget: any clean lease ends its wait */
+    bool closing;    /* no more is submitted: a wait with a deadline may be a deadlock, too */
     uint64_t deadlock_checked_ns, alive_checked_ns;
     struct tsm_stats stats;
     struct scratch *scratch; /* submit.c */
@@ -251,6 +253,8 @@ bool word_is_reached(tsm_worker *w, const struct word *x);
 /* Sleeps until the word is reached; keeps runs, leases and deadlocks going meanwhile. deadline_ns 0: none.
  * 0, TSM_ETIMEOUT, TSM_EWORKER_FAILED. */
 int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline_ns);
+/* Until every dead process has its replacement: a run begins on a whole worker. 0, TSM_EWORKER_FAILED. */
+int engine_wait_replaced(tsm_worker *w);
 /* Looks at deaths, finished runs, fences. Cheap when nothing happened; never blocks. */
 void engine_progress(tsm_worker *w);
 
@@ -341,6 +345,8 @@ int lease_take(tsm_worker *w, const int *chips, uint32_t size, uint64_t window_b
 void lease_give_back(tsm_worker *w, struct lease *l);
 void lease_release(tsm_worker *w, struct lease *l);
 void leases_progress(tsm_worker *w);
+/* Moves all cooling leases on; whether any is clean. */
+bool leases_any_clean(tsm_worker *w);
 struct lease *lease_at(const tsm_worker *w, uint64_t address);
 static inline bool lease_has(const struct lease *l, uint32_t chip)
 {

@@ -326,9 +326,11 @@ static int make_room(tsm_worker *w, uint64_t need)
         /* The next owner's ring has no room for the record that zeroes. */
         uint32_t chip = l->members[l->fence.count];
         rc = engine_wait(w, chip, ring_blocked_on(&w->rings[chip]), 0);
-    } else if (l->fence_at < l->fence.count) {
+    } else if (!leases_any_clean(w) && l->fence_at < l->fence.count) {
         const struct word *x = &l->fence.list[l->fence_at];
+        w->wants_room = true;
         rc = engine_wait(w, x->place, x->value, 0);
+        w->wants_room = false;
     }
     if (rc == 0 && w->current->error.code == TSM_EDEADLOCK) {
         rc = run_stopped(w);
@@ -501,6 +503,18 @@ void leases_progress(tsm_worker *w)
         w->cooling_cursor = next;
         l = next;
     }
+}
+
+bool leases_any_clean(tsm_worker *w)
+{
+    for (struct lease *l = w->cooling_first, *next; l && !w->holding; l = next) {
+        next = l->next;
+        if (advance(w, l)) {
+            cooling_remove(w, l);
+            clean_add(w, l);
+        }
+    }
+    return w->oldest != NULL;
 }
 
 void lease_release(tsm_worker *w, struct lease *l)

@@ -376,9 +376,10 @@ static int free_slot(tsm_worker *w)
 static int begin(tsm_worker *w, tsm_run **ret)
 {
     int rc = free_slot(w);
-    if (rc != 0) {
+    if (rc != 0 || (rc = engine_wait_replaced(w)) != 0) {
         return rc;
     }
+    engine_progress(w);
     tsm_run *run = run_new(w);
     if (!run) {
         return worker_refuse(w, TSM_ENOMEM, "no memory for a run");

@@ -290,7 +290,9 @@ static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
     struct record *rec = NULL;
     choose_chip(w, p);
     uint32_t ring = ring_of(w, p);
-    int rc = reserve_names(w, p);
+    deps_begin(w, w->current->number);
+    int rc = add_after(w, p->call, -1);
+    rc = rc != 0 ? rc : reserve_names(w, p);
     struct word blocked;
     while (rc == 0 && !(rec = try_reserve(w, ring, bytes_bound(w, p), 1, &blocked))) {
         rc = wait_for_room(w, &blocked);
@@ -301,12 +303,9 @@ static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
     if (spans_of(p) != 0 && rangemap_reserve(&w->map, spans_of(p)) != 0) {
         return worker_refuse(w, TSM_ENOMEM, "no memory for the range map");
     }
-    deps_begin(w, w->current->number);
-    rc = add_after(w, p->call, -1);
-    if (rc == 0 && (rc = allocate_outputs(w, p)) != 0) {
-        undo_outputs(w, p, 1);
-    }
+    rc = allocate_outputs(w, p);
     if (rc != 0) {
+        undo_outputs(w, p, 1);
         return rc;
     }
     uint64_t number = w->rings[ring].published + 1;
@@ -470,10 +469,6 @@ static int prepare_group(tsm_worker *w, struct plan *plans, uint32_t count)
         return worker_refuse(w, TSM_ENOMEM, "no memory for the group");
     }
     int rc = 0;
-    deps_begin(w, w->current->number);
-    for (uint32_t m = 0; m < count && rc == 0; m++) {
-        rc = add_after(w, plans[m].call, (int)m);
-    }
     for (uint32_t m = 0; m < count && rc == 0; m++) {
         rc = allocate_outputs(w, &plans[m]);
     }
@@ -536,6 +531,12 @@ int tsm_submit_group(tsm_orch *orch, const struct tsm_call *members, uint32_t co
         return rc;
     }
     struct plan *plans = w->scratch->plans;
+    deps_begin(w, w->current->number);
+    for (uint32_t m = 0; m < count; m++) {
+        if ((rc = add_after(w, plans[m].call, (int)m)) != 0) {
+            return rc;
+        }
+    }
     if ((rc = reserve_group(w, plans, count)) != 0 || (rc = prepare_group(w, plans, count)) != 0) {
         return rc;
     }

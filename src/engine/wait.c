@@ -11,7 +11,7 @@
 #include "base/sys.h"
 #include "engine/engine.h"
 
-enum { NAP_NS = 50000000, CHECK_NS = 20000000 };
+enum { NAP_NS = 50000000, ROOM_NAP_NS = 5000000, CHECK_NS = 20000000 };
 
 int words_add(struct words *s, uint32_t place, uint32_t run, uint64_t value)
 {
@@ -44,7 +44,7 @@ struct look {
     struct word word;
 };
 
-enum { LOOK_REACHED = 1, LOOK_EVENT = 2 };
+enum { LOOK_REACHED = 1, LOOK_EVENT = 2, LOOK_ROOM = 3 };
 
 static bool something_happened(const tsm_worker *w)
 {
@@ -78,10 +78,13 @@ static int look(void *ctx)
     if (something_happened(l->w)) {
         return LOOK_EVENT;
     }
-    if (a32_load(&l->w->waiter.hint->asleep) != 0 && asleep_check(l->w)) {
-        return LOOK_EVENT;
+    if (a32_load(&l->w->waiter.hint->asleep) == 0) {
+        return 0;
     }
-    return 0;
+    if (l->w->wants_room && leases_any_clean(l->w)) {
+        return LOOK_ROOM;
+    }
+    return asleep_check(l->w) ? LOOK_EVENT : 0;
 }
 
 int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline_ns)
@@ -92,10 +95,10 @@ int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline
                         .value = value,
                         .deadline_ns = deadline_ns,
                         .run = w->current ? w->current->number : 0,
-                        .nap_ns = NAP_NS};
+                        .nap_ns = w->wants_room ? ROOM_NAP_NS : NAP_NS};
     for (;;) {
         int rc = wait_for(&w->waiter, &want, look, &l);
-        if (rc == LOOK_REACHED) {
+        if (rc == LOOK_REACHED || rc == LOOK_ROOM) {
             return 0;
         }
         if (rc == -ETIMEDOUT) {
@@ -107,6 +110,30 @@ int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline
         }
         engine_progress(w);
     }
+}
+
+static bool all_replaced(const tsm_worker *w)
+{
+    const struct keeper_page *k = w->arena.keeper;
+    return a64_acquire(&k->replaced) == a64_acquire(&k->deaths);
+}
+
+static int look_replaced(void *ctx)
+{
+    tsm_worker *w = ctx;
+    struct pollfd keeper = {.fd = w->keeper_fd, .events = POLLIN};
+    return all_replaced(w) || a32_load(&w->arena.keeper->state) >= KEEPER_START_FAILED ||
+           (a32_load(&w->waiter.hint->asleep) != 0 && sys_poll(&keeper, 1, 0) > 0);
+}
+
+int engine_wait_replaced(tsm_worker *w)
+{
+    if (all_replaced(w)) {
+        return 0;
+    }
+    struct want want = {.kind = WAIT_STATE, .nap_ns = NAP_NS};
+    wait_for(&w->waiter, &want, look_replaced, w);
+    return worker_alive(w);
 }
 
 static void handle_deaths(tsm_worker *w)

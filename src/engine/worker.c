@@ -311,6 +311,7 @@ int tsm_worker_close(tsm_worker *w)
         return worker_refuse(w, TSM_ESTATE, "close inside an orchestration function");
     }
     if (w->state == WORKER_READY) {
+        w->closing = true;
         rc = runs_drain(w, clock_ns() + (uint64_t)w->opts.close_timeout_ns);
         if (rc == TSM_ETIMEOUT) {
             abort_all(w);

@@ -182,6 +182,10 @@ static bool fork_child(struct keeper *k, uint32_t place)
     }
     a32_store(&c->pid, (uint32_t)pid);
     a32_release(&c->state, CHILD_ALIVE);
+    if (k->wards[place].want_fork) {
+        atomic_fetch_add(&k->page->replaced, 1);
+        wake_place(&k->a, arena_orchestrator(&k->a)); /* a run may wait to begin */
+    }
     k->wards[place].want_fork = false;
     k->alive++;
     return true;

@@ -324,10 +324,11 @@ enum keeper_state {
 struct keeper_page {
     a32 state;
     a32 pid;
-    a64 deaths; /* of children, ever */
+    a64 deaths;   /* of children, ever */
+    a64 replaced; /* equal to deaths when all dead ones have been replaced */
     a64 start_ns;
     int32_t error_code, error_errno, error_place, error_detail;
-    uint8_t reserved[24];
+    uint8_t reserved[16];
     char text[448];
     a64 aborts[RUN_SLOTS];
     struct mark mark[RUN_SLOTS];

@@ -9,9 +9,10 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "engine/engine.h"
 #include "fault/golden.h"
 
-enum { NOTICED_NS = 1000000000, RUNS_MAX = 2000 };
+enum { NOTICED_NS = 1000000000, RUNS_MAX = 500 };
 
 static uint32_t rounds(void)
 {
@@ -46,6 +47,7 @@ static void kill_keeper_at(const char *spec, enum golden_twist twist)
     int rc = 0;
     setenv("TRANSOM_FAULT", spec, 1);
     golden_create(&g);
+    g.busy_ns = strncmp(spec, "wake", 4) == 0 ? GOLDEN_UNTIL_ASLEEP : g.busy_ns;
     golden_start(&g);
     uint64_t begin = harness_now_ns();
     for (int i = 0; i < RUNS_MAX && rc != TSM_EWORKER_FAILED; i++) {
@@ -176,9 +178,15 @@ static int orchestrate(enum golden_twist twist)
 {
     struct golden g;
     golden_create(&g);
+    g.busy_ns = GOLDEN_UNTIL_ASLEEP;
     golden_start(&g);
     for (int i = 0; i < RUNS_MAX; i++) {
         golden_run(&g, twist);
+        /* So that the next run has somebody to wake. */
+        uint64_t until = harness_now_ns() + NOTICED_NS;
+        while (a32_load(&g.w->arena.hints[0].asleep) != 1 && harness_now_ns() < until) {
+            sched_yield();
+        }
     }
     tsm_worker_destroy(g.w);
     return 7;

@@ -50,7 +50,11 @@ static int check_task(tsm_task *t)
     }
     for (uint32_t r = 0; r < tsm_size(c); r++) {
         const uint8_t *bytes = tsm_ptr(c, s, r);
-        for (uint64_t i = 0; i < tsm_task_scalar(t, 0); i++) {
+        uint64_t count = tsm_task_scalar(t, 0);
+        if (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0) {
+            continue; /* all are as the first */
+        }
+        for (uint64_t i = 0; i < count; i++) {
             if (bytes[i] != 0) {
                 return tsm_fail(t, "byte %llu of rank %u is %u", (unsigned long long)i, r,
                                 bytes[i]);
@@ -60,7 +64,7 @@ static int check_task(tsm_task *t)
     return 0;
 }
 
-/* A chip is at its barrier: epochs must start from zero, whatever the last owner did. */
+/* Scalar 0: how many barriers. They work only when the words behind the window start from zero. */
 static int barrier_task(tsm_task *t)
 {
     tsm_ctx *c = tsm_task_domain(t, 0);
@@ -173,9 +177,14 @@ struct shape {
 
 /* Small windows are zeroed by the orchestrator, large ones by their owners. */
 static const struct shape shapes[] = {
-    {64, 1, {0}},          {1, 2, {1, 0}},     {5000, 3, {0, 1, 2}},
-    {32768, 2, {0, 1}},    {32832, 2, {0, 1}}, {100001, 4, {3, 1, 0, 2}},
-    {1u << 20, 2, {2, 3}}, {3u << 20, 1, {1}},
+    {64, 1, {0}},
+    {1, 2, {1, 0}},
+    {5000, 3, {0, 1, 2}},
+    {32768, 2, {0, 1}},
+    {32832, 2, {0, 1}},
+    {100001, 4, {3, 1, 0, 2}},
+    {256u << 10, 2, {2, 3}},
+    {1u << 20, 1, {1}},
 };
 
 static tsm_domain *alloc_shape(tsm_orch *o, const char *name, const struct shape *s)
@@ -215,7 +224,7 @@ static void every_byte_of_a_lease_is_zero_when_it_is_given_out_again(void **stat
     (void)state;
     struct harness_random random;
     harness_random_init(&random, 1);
-    start_opts(4, 32u << 20); /* so that the same leases come again in the middle of a run */
+    start_opts(4, 8u << 20); /* so that the same leases come again in the middle of a run */
     for (uint32_t i = 0; i < harness_count(100); i++) {
         run(zero_orch, &random);
     }
@@ -506,7 +515,7 @@ static int thousand_orch(tsm_orch *o, void *arg)
         tsm_domain *d;
         assert_code(worker, help_alloc(o, "step", CHIPS(0), WINDOW, &d), 0);
         if (i % 20 == 0) { /* zeroing so much each time would take too long */
-            const uint64_t bytes = i % 50 == 0 ? WINDOW : 4096;
+            const uint64_t bytes = i % 200 == 0 ? WINDOW : 4096;
             assert_code(worker, help_submit(o, check, 0, d, &bytes, 1, NULL), 0);
             assert_code(worker, help_submit(o, dirty, 0, d, &bytes, 1, NULL), 0);
         }
@@ -538,7 +547,7 @@ static uint64_t unit; /* what a lease of one window of UNIT bytes takes */
 static int slow_task(tsm_task *t)
 {
     (void)t;
-    nanosleep(&(struct timespec){0, 20000000}, NULL);
+    help_take(20000000);
     return 0;
 }
 

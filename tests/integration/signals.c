@@ -189,9 +189,7 @@ static int turns_task(tsm_task *t)
     EXPECT(t, tsm_at(c, 0, &s), 0);
     for (uint64_t i = 1; i <= tsm_task_scalar(t, 0); i++) {
         if (tsm_rank(c) == i % 2) {
-            if (tsm_task_scalar(t, 2)) { /* so long that the other one is asleep */
-                nanosleep(&(struct timespec){0, (long)tsm_task_scalar(t, 2)}, NULL);
-            }
+            help_take(tsm_task_scalar(t, 2)); /* so long that the other one is asleep */
             uint32_t other = 1 - tsm_rank(c);
             if (tsm_task_scalar(t, 1)) {
                 atomic_store_explicit((_Atomic uint64_t *)tsm_ptr(c, s, other), i,
