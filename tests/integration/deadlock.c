@@ -346,8 +346,10 @@ static void a_cycle_through_a_tag_edge_is_named_with_the_edge(void **state)
         bool sub = i % 2;
         must_deadlock(edge_orch, &sub);
         assert_text(worker, "task 'waiter' on chip 0 waits for slot 'flags'[0]");
-        assert_text(worker, "the next task of chip 1 waits for record ");
-        assert_text(worker, sub ? "of the sub workers" : "of chip 0");
+        assert_text(worker, "the next task of chip 1 waits for ");
+        assert_text(worker,
+                    sub ? "task 'work' of the sub workers, which waits for record" : "record");
+        assert_text(worker, "of chip 0");
         must_work();
     }
     harness_close(worker);
