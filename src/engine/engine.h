@@ -199,7 +199,6 @@ struct tsm_worker {
     uint64_t slot_gate[RUN_SLOTS];
 
     struct blocks windows;
-    uint32_t *granules; /* of the windows' addresses: lease index + 1 */
     struct lease **leases;
     uint32_t lease_count, lease_max;
     uint32_t *lease_free;

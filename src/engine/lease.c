@@ -17,7 +17,6 @@
 
 enum {
     SHAPE_BUCKETS = 4096,
-    GRANULE = 65536, /* no two leases share one */
     PAGE = 4096,
     ZERO_HERE_MAX = 65536, /* bytes of all windows that the orchestrator zeroes itself */
     LOOKS_MAX = 64         /* cooling leases looked at in one go */
@@ -26,9 +25,8 @@ enum {
 int leases_init(tsm_worker *w)
 {
     const struct arena_info *in = &w->arena.ctl->info;
-    w->granules = calloc(in->windows_bytes / GRANULE + 1, sizeof(*w->granules));
     w->shapes = calloc(SHAPE_BUCKETS, sizeof(*w->shapes));
-    if (!w->granules || !w->shapes ||
+    if (!w->shapes ||
         blocks_init(&w->windows, in->base + in->windows_offset, in->windows_bytes) != 0) {
         return TSM_ENOMEM;
     }
@@ -51,11 +49,9 @@ void leases_fini(tsm_worker *w)
     }
     free(w->leases);
     free(w->lease_free);
-    free(w->granules);
     free(w->shapes);
     w->leases = NULL;
     w->lease_free = NULL;
-    w->granules = NULL;
     w->shapes = NULL;
     w->lease_count = w->lease_max = w->lease_free_count = 0;
     w->oldest = w->newest = w->cooling_first = w->cooling_last = w->cooling_cursor = NULL;
@@ -63,17 +59,10 @@ void leases_fini(tsm_worker *w)
     blocks_fini(&w->windows);
 }
 
-/* Granules are of addresses, as leases are aligned: the arena's base need not be at the start of one. */
-static uint64_t granule_of(const tsm_worker *w, uint64_t address)
-{
-    const struct arena_info *in = &w->arena.ctl->info;
-    return address / GRANULE - (in->base + in->windows_offset) / GRANULE;
-}
-
 struct lease *lease_at(const tsm_worker *w, uint64_t address)
 {
-    uint32_t n = w->granules[granule_of(w, address)];
-    return n ? w->leases[n - 1] : NULL;
+    struct block_info block;
+    return blocks_find(&w->windows, address, &block) == 0 ? w->leases[block.owner] : NULL;
 }
 
 /* ---- shapes ---- */
@@ -164,20 +153,11 @@ static void cooling_remove(tsm_worker *w, struct lease *l)
 
 /* ---- making and giving back ---- */
 
-static void granules_set(tsm_worker *w, const struct lease *l, uint32_t value)
-{
-    uint64_t end = granule_of(w, l->base + l->size * l->stride - 1);
-    for (uint64_t g = granule_of(w, l->base); g <= end; g++) {
-        w->granules[g] = value;
-    }
-}
-
 /* Gives the memory back to the system and forgets the lease. */
 static void destroy(tsm_worker *w, struct lease *l)
 {
     const struct arena_info *in = &w->arena.ctl->info;
     uint64_t bytes = l->size * l->stride;
-    granules_set(w, l, 0);
     /* Should this fail the pages stay, but they are clean: only memory is lost. */
     sys_punch(w->arena.fd[ARENA_DATA], l->base - in->base - in->data_offset, bytes);
     blocks_free(&w->windows, l->base);
@@ -236,7 +216,7 @@ static void write_desc(struct lease *l)
     }
 }
 
-static int make_parts(tsm_worker *w, struct lease *l, uint64_t align)
+static int make_parts(tsm_worker *w, struct lease *l)
 {
     uint64_t addr;
     uint64_t desc_bytes = sizeof(struct domain_desc) + 8 +
@@ -246,7 +226,7 @@ static int make_parts(tsm_worker *w, struct lease *l, uint64_t align)
         return TSM_ENOMEM;
     }
     l->desc = (struct domain_desc *)(uintptr_t)addr;
-    int rc = blocks_alloc(&w->windows, round_up(l->size * l->stride, GRANULE), align, 0, &l->base);
+    int rc = blocks_alloc(&w->windows, l->size * l->stride, PAGE, l->index, &l->base);
     if (rc != 0) {
         blocks_free(&w->desc, addr);
         return rc == -ENOSPC ? TSM_ENOSPC : TSM_ENOMEM;
@@ -270,17 +250,22 @@ static int make_lease(tsm_worker *w, const int *chips, uint32_t size, uint64_t s
         l->members[i] = (uint32_t)chips[i];
         l->members_set[chips[i] / 64] |= UINT64_C(1) << chips[i] % 64;
     }
-    int rc = make_parts(w, l, GRANULE);
+    uint32_t spare = w->lease_free_count;
+    l->index = spare > 0 ? w->lease_free[spare - 1] : w->lease_count;
+    int rc = make_parts(w, l);
     if (rc != 0) {
         lease_free_object(l);
         return rc == TSM_ENOSPC
                    ? rc
                    : worker_refuse(w, TSM_ENOMEM, "no memory for the descriptor of a lease");
     }
-    l->index = w->lease_free_count > 0 ? w->lease_free[--w->lease_free_count] : w->lease_count++;
+    if (spare > 0) {
+        w->lease_free_count--;
+    } else {
+        w->lease_count++;
+    }
     w->leases[l->index] = l;
     w->lease_bytes += size * stride;
-    granules_set(w, l, l->index + 1);
     write_desc(l);
     *ret = l;
     return 0;

@@ -258,6 +258,29 @@ void rangemap_access(struct rangemap *map, const struct span *span, enum access 
     range_record(map, &at, &change);
 }
 
+void rangemap_expect(const struct rangemap *map, const struct span *span)
+{
+    const struct range_recall *recall = &map->recall;
+
+    if (recall->bucket)
+        __builtin_prefetch(&recall->bucket[range_recall_hash(span->base) >> (64 - recall->bits)]);
+}
+
+void rangemap_expect_close(const struct rangemap *map, const struct span *span)
+{
+    const struct range_recall *recall = &map->recall;
+    uint64_t hash = range_recall_hash(span->base);
+    const struct range_bucket *bucket;
+
+    if (!recall->bucket)
+        return;
+    bucket = &recall->bucket[hash >> (64 - recall->bits)];
+    for (uint32_t i = 0; i < RANGE_BUCKET; i++) {
+        if (bucket->tag[i] == (uint32_t)(hash >> 8))
+            __builtin_prefetch(range_cell_at(&map->index, bucket->cell[i]), 1);
+    }
+}
+
 void rangemap_edges(struct rangemap *map, const struct span *span, enum access access)
 {
     struct query query = {map, edges_of[access], NULL};

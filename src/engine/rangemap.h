@@ -146,6 +146,13 @@ int rangemap_reserve(struct rangemap *map, uint32_t nspans);
 void rangemap_access(struct rangemap *map, const struct span *span, enum access access,
                      struct taskref self);
 
+/*
+ * Hints that an access to the span follows, for the processor's caches; first all near ones of a task, some other
+ * work, then all close ones: the misses of several accesses overlap.
+ */
+void rangemap_expect(const struct rangemap *map, const struct span *span);
+void rangemap_expect_close(const struct rangemap *map, const struct span *span);
+
 /* The same edges for somebody without a ref (a copy, host_wait). Remembers nothing. */
 void rangemap_edges(struct rangemap *map, const struct span *span, enum access access);
 

@@ -191,7 +191,7 @@ static int look_state(void *ctx)
         return 1;
     }
     struct pollfd keeper = {.fd = w->keeper_fd, .events = POLLIN};
-    return a32_load(&w->waiter.hint->asleep) != 0 && sys_poll(&keeper, 1, 0) > 0 ? 2 : 0;
+    return waiter_is_registered(&w->waiter) && sys_poll(&keeper, 1, 0) > 0 ? 2 : 0;
 }
 
 static int wait_ready(tsm_worker *w, uint64_t deadline)

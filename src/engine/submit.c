@@ -176,6 +176,17 @@ static void enter(tsm_worker *w, const struct plan *p, struct taskref self)
     }
 }
 
+/* The map is larger than the caches when many ranges are live: the misses of all arguments together. */
+static void expect(tsm_worker *w, const struct plan *p,
+                   void (*hint)(const struct rangemap *, const struct span *))
+{
+    for (uint32_t i = 0; i < p->call->tensor_count; i++) {
+        if (p->uses[i].span_count) {
+            hint(&w->map, &p->uses[i].spans[0]);
+        }
+    }
+}
+
 static void name_domains(const struct plan *p, uint32_t place, uint64_t value)
 {
     for (uint32_t i = 0; i < p->call->domain_count; i++) {
@@ -288,6 +299,7 @@ static uint32_t spans_of(const struct plan *p)
 static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
 {
     struct record *rec = NULL;
+    expect(w, p, rangemap_expect);
     choose_chip(w, p);
     uint32_t ring = ring_of(w, p);
     deps_begin(w, w->current->number);
@@ -303,6 +315,7 @@ static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
     if (spans_of(p) != 0 && rangemap_reserve(&w->map, spans_of(p)) != 0) {
         return worker_refuse(w, TSM_ENOMEM, "no memory for the range map");
     }
+    expect(w, p, rangemap_expect_close);
     rc = allocate_outputs(w, p);
     if (rc != 0) {
         undo_outputs(w, p, 1);

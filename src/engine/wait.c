@@ -78,7 +78,7 @@ static int look(void *ctx)
     if (something_happened(l->w)) {
         return LOOK_EVENT;
     }
-    if (a32_load(&l->w->waiter.hint->asleep) == 0) {
+    if (!waiter_is_registered(&l->w->waiter)) {
         return 0;
     }
     if (l->w->wants_room && leases_any_clean(l->w)) {
@@ -123,7 +123,7 @@ static int look_replaced(void *ctx)
     tsm_worker *w = ctx;
     struct pollfd keeper = {.fd = w->keeper_fd, .events = POLLIN};
     return all_replaced(w) || a32_load(&w->arena.keeper->state) >= KEEPER_START_FAILED ||
-           (a32_load(&w->waiter.hint->asleep) != 0 && sys_poll(&keeper, 1, 0) > 0);
+           (waiter_is_registered(&w->waiter) && sys_poll(&keeper, 1, 0) > 0);
 }
 
 int engine_wait_replaced(tsm_worker *w)

@@ -350,7 +350,7 @@ LAYOUT_SIZE(pool_slot, LINE);
  * makes a needless one, never an order. */
 struct hint {
     a32 bell;
-    a32 asleep; /* 1: about to sleep or asleep on the bell */
+    a32 asleep; /* 1: about to sleep or asleep on the bell; 2: rung, by who made it 2 */
     uint8_t reserved[56];
 };
 LAYOUT_SIZE(hint, LINE);

@@ -42,6 +42,12 @@ struct want {
 void waiter_init(struct waiter *w, const struct arena *a, uint32_t self, struct wait_record *record,
                  a64 *sleeps);
 
+/* Past spinning: its wait record is written. (The sleep flag does not say so: a late ringer may set it.) */
+static inline int waiter_is_registered(const struct waiter *w)
+{
+    return a32_load(&w->record->kind) != WAIT_NOTHING;
+}
+
 /* Calls look(ctx) until it returns nonzero and returns that; -ETIMEDOUT at want->deadline_ns. Spins, yields,
  * then sleeps. */
 int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), void *ctx);

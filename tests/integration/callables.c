@@ -10,14 +10,9 @@
 
 #include "rig.h"
 
-static const char *object(void)
-{
-    return harness_beside("calls_so.so");
-}
-
 static int symbol(struct rig *r, const char *name, tsm_callable *ret)
 {
-    return tsm_register_symbol(r->w, object(), name, NULL, ret);
+    return tsm_register_symbol(r->w, rig_object, name, NULL, ret);
 }
 
 /* Writes 0x123 from the symbol so_many_123, say, on every place into cells of its own, in one run. */
@@ -102,7 +97,7 @@ static void a_function_of_a_shared_object_is_registered_by_pointer(void **state)
     struct rig r;
     tsm_callable c = {0};
     struct tsm_worker_opts opts = rig_opts(2, 1);
-    void *so = dlopen(object(), RTLD_NOW);
+    void *so = dlopen(rig_object, RTLD_NOW);
     assert_non_null(so);
     void *address = dlsym(so, "so_many_2a5");
     tsm_task_fn *fn;
@@ -124,7 +119,7 @@ static void the_same_one_twice_gives_the_same_identity(void **state)
     rig_make(&r, &opts);
     for (int started = 0; started < 2; started++) {
         assert_code(r.w, symbol(&r, "so_many_001", &a), 0);
-        assert_code(r.w, tsm_register_symbol(r.w, object(), "so_many_001", "alias", &b), 0);
+        assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_many_001", "alias", &b), 0);
         assert_code(r.w, symbol(&r, "so_many_002", &other), 0);
         assert_true(a.value == b.value);
         assert_true(a.value != other.value);
@@ -161,8 +156,8 @@ static void what_cannot_be_registered_is_refused_by_name(void **state)
         assert_text(r.w, "so_no_such_symbol");
         assert_code(r.w, tsm_register_symbol(r.w, NULL, "f", NULL, &c), TSM_EINVAL);
         assert_text(r.w, "path");
-        assert_code(r.w, tsm_register_symbol(r.w, object(), "", NULL, &c), TSM_EINVAL);
-        assert_code(r.w, tsm_register_symbol(r.w, object(), "so_add", NULL, NULL), TSM_EINVAL);
+        assert_code(r.w, tsm_register_symbol(r.w, rig_object, "", NULL, &c), TSM_EINVAL);
+        assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_add", NULL, NULL), TSM_EINVAL);
         assert_code(r.w, tsm_register(r.w, "f", NULL, &c), TSM_EINVAL);
         assert_code(r.w, tsm_register(r.w, "f", write_seven, NULL), TSM_EINVAL);
         assert_true(c.value == 0);
@@ -212,12 +207,12 @@ static void unknown_foreign_and_unregistered_handles_are_refused_by_name(void **
     rig_open(&other, 1, 0);
     rig_open(&r, 2, 0);
     bad[2] = other.call[RETURN];
-    assert_code(r.w, tsm_register_symbol(r.w, object(), "so_many_010", "gone", &bad[3]), 0);
+    assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_many_010", "gone", &bad[3]), 0);
     assert_everywhere(&r, bad[3], 0x10);
     assert_code(r.w, tsm_unregister(r.w, bad[3]), 0);
     assert_code(r.w, tsm_worker_run(r.w, submit_bad_handles, (void *[]){&r, bad}), 0);
     tsm_callable again = {0};
-    assert_code(r.w, tsm_register_symbol(r.w, object(), "so_many_010", "back", &again), 0);
+    assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_many_010", "back", &again), 0);
     assert_true(again.value != bad[3].value);
     assert_everywhere(&r, again, 0x10);
     assert_code(r.w, tsm_unregister(r.w, bad[3]), TSM_ESTALE);
@@ -342,7 +337,7 @@ static void a_symbol_that_one_child_cannot_load_reaches_none(void **state)
         setenv("TRANSOM_FAULT", fault, 1);
         rig_make(&r, &opts);
         rig_start(&r);
-        assert_code(r.w, tsm_register_symbol(r.w, object(), "so_many_077", "refused", &c),
+        assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_many_077", "refused", &c),
                     TSM_ENOENT);
         assert_text(r.w, who[place]);
         assert_text(r.w, "'refused'");
@@ -351,7 +346,7 @@ static void a_symbol_that_one_child_cannot_load_reaches_none(void **state)
         assert_well(&r);
         kill(tsm_worker_pid(r.w, place), SIGKILL); /* its replacement does not ask for it */
         await_deaths(&r, 1);
-        assert_code(r.w, tsm_register_symbol(r.w, object(), "so_many_077", "taken", &c), 0);
+        assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_many_077", "taken", &c), 0);
         assert_everywhere(&r, c, 0x77);
         rig_close(&r);
     }
@@ -378,7 +373,7 @@ static void copy_object(const char *to)
 {
     char buffer[65536];
     ssize_t n;
-    int in = open(object(), O_RDONLY);
+    int in = open(rig_object, O_RDONLY);
     int out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0700);
     assert_true(in >= 0 && out >= 0);
     while ((n = read(in, buffer, sizeof(buffer))) > 0) {
@@ -442,7 +437,7 @@ int main(void)
         TEST(a_child_that_dies_while_it_loads_is_replaced_and_loads),
         TEST(an_unregistered_object_may_go_and_children_are_still_replaced),
         TEST(a_symbol_that_a_child_cannot_load_at_start_fails_the_start)};
-    rig_no_cores();
+    rig_init();
     int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
     rig_method = TSM_SPAWN;
     return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);

@@ -537,7 +537,7 @@ int main(void)
         TEST(failed_replacements_in_a_row_fail_the_worker),
         TEST(a_fork_that_fails_for_a_moment_is_tried_again),
         TEST(a_killed_keeper_fails_the_worker_and_takes_the_children_along)};
-    rig_no_cores();
+    rig_init();
     int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
     rig_method = TSM_SPAWN;
     return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);

@@ -47,6 +47,17 @@ struct rig {
 /* With what the workers of the rig start; main sets it for each round of tests. */
 static int rig_method = TSM_FORK;
 
+/* Path of calls_so.so: asked for once, several threads use it. */
+static char rig_object[4096];
+
+/* For main. Children that die by SIGSEGV shall not write cores. */
+static inline void rig_init(void)
+{
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    snprintf(rig_object, sizeof(rig_object), "%s", harness_beside("calls_so.so"));
+}
+
 static inline int32_t *rig_cell(const struct rig *r, int n)
 {
     return &r->cells[n * RIG_STRIDE];
@@ -80,10 +91,7 @@ static inline void rig_register(struct rig *r)
         "so_add",       "so_member",   "so_fail", "so_return", "so_die",      "so_gate",
         "so_gate_fail", "so_gate_die", "so_spin", "so_wait",   "so_wait_fail"};
     for (int i = 0; i < RIG_CALLS; i++) {
-        assert_code(
-            r->w,
-            tsm_register_symbol(r->w, harness_beside("calls_so.so"), names[i], NULL, &r->call[i]),
-            0);
+        assert_code(r->w, tsm_register_symbol(r->w, rig_object, names[i], NULL, &r->call[i]), 0);
     }
 }
 
@@ -335,13 +343,6 @@ static inline void await_deaths(struct rig *r, uint64_t deaths)
         }
         poll(NULL, 0, 1); /* the harness' alarm ends a wait for what never comes */
     }
-}
-
-/* Children that die by SIGSEGV shall not write cores. */
-static inline void rig_no_cores(void)
-{
-    const struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
 }
 
 #endif

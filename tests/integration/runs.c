@@ -677,31 +677,47 @@ static void who_names_a_failed_task_as_predecessor_never_begins(void **state)
     rig_close(&r);
 }
 
-/* Run 1: a producer on chip 0 runs on, its consumer on chip 1 is skipped because chip 2 has failed. Run 2 reads the product
- * on chip 1: the skipped record's wait must still hold it back. */
+/* Run 1: a producer on chip 0 runs on; its consumer on chip 1 is skipped because chip 2 has failed. Run 2 writes the same
+ * cell on chip 1, behind the consumer by the order of that ring alone: the skipped record's wait must hold it back. */
+static int produce_and_fail_elsewhere(tsm_orch *orch, void *arg)
+{
+    struct rig *r = arg;
+    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
+    tsm_domain *d;
+    opts.name = "tells when the abort is there";
+    opts.chips = (const int[]){3};
+    opts.chip_count = 1;
+    opts.window_bytes = 64;
+    const struct job jobs[] = {
+        {GATE, 0, .inout = 1, .a = 5}, {ADD, 1, .inout = 1, .a = 100}, {FAIL, 2, .out = 4}};
+    int rc = tsm_domain_alloc(orch, &opts, &d);
+    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){WAIT, 3, .domain = d}, NULL);
+    for (int i = 0; i < 3 && rc == 0; i++) {
+        rc = rig_submit(r, orch, &jobs[i], NULL);
+    }
+    return rc;
+}
+
 static void a_later_run_does_not_overtake_the_producer_of_a_skipped_consumer(void **state)
 {
     (void)state;
     struct rig r;
     tsm_run *run[2] = {0};
-    rig_open(&r, 3, 0);
-    stop_chip(&r, 2); /* it shall fail when the producer has begun */
-    assert_code(r.w,
-                FLY(&r, &run[0], {GATE, 0, .inout = 1, .a = 5},
-                    {ADD, 1, .in = 1, .inout = 2, .a = 1}, {FAIL, 2, .inout = 4},
-                    {ADD, 2, .inout = 5}),
-                0);
-    gate_begun(&r, 1);
+    rig_open(&r, 4, 0);
+    stop_chip(&r, 1);
+    stop_chip(&r, 2);
+    assert_code(r.w, tsm_worker_submit_run(r.w, produce_and_fail_elsewhere, &r, &run[0]), 0);
+    gate_begun(&r, 2);
     kill(tsm_worker_pid(r.w, 2), SIGCONT);
-    assert_code(r.w, FLY(&r, &run[1], {ADD, 1, .in = 1, .inout = 3, .a = 1}), 0);
-    assert_code(r.w, RUN(&r, {ADD, 2, .inout = 6, .a = 1}), 0); /* chip 2 has failed and gone on */
+    assert_code(r.w, RUN(&r, {ADD, 3, .inout = 6, .a = 1}), 0); /* the abort has ended the wait */
+    assert_code(r.w, FLY(&r, &run[1], {ADD, 1, .out = 1, .a = 1}), 0);
+    kill(tsm_worker_pid(r.w, 1), SIGCONT);
     assert_code(r.w, tsm_run_wait(run[1], 20 * ms), TSM_ETIMEOUT);
-    assert_int_equal(*rig_cell(&r, 3), 0);
+    assert_int_equal(*rig_cell(&r, 1), 0);
     gate_open(&r, 1);
     assert_code(r.w, tsm_run_wait(run[1], -1), 0);
-    assert_int_equal(*rig_cell(&r, 3), 6);
+    assert_int_equal(*rig_cell(&r, 1), 6);
     assert_code(r.w, tsm_run_wait(run[0], -1), TSM_ETASK_FAILED);
-    assert_int_equal(*rig_cell(&r, 2), 0);
     tsm_run_release(run[0]);
     tsm_run_release(run[1]);
     assert_well(&r);
@@ -729,7 +745,7 @@ int main(void)
         TEST(who_reads_from_more_subs_than_a_record_lists_sees_each_failure),
         TEST(who_names_a_failed_task_as_predecessor_never_begins),
         TEST(a_later_run_does_not_overtake_the_producer_of_a_skipped_consumer)};
-    rig_no_cores();
+    rig_init();
     int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
     rig_method = TSM_SPAWN;
     return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);
