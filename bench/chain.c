@@ -31,14 +31,16 @@ static pid_t opener_start(a32 *go)
 {
     pid_t pid = fork();
     bench_must(pid < 0, "fork", "");
-    for (uint32_t turn = 0; pid == 0; turn++) {
+    if (pid != 0) {
+        return pid;
+    }
+    for (uint32_t turn = 0;; turn++) {
         while (a32_acquire(go) == turn) {
             sys_futex_wait(go, turn, -1);
         }
         usleep(OPEN_AFTER_US);
         rig_open(&rig);
     }
-    return pid;
 }
 
 static a32 *opener_word;

@@ -121,7 +121,8 @@ uint64_t harness_now_ns(void)
 
 static struct counts count_all(void)
 {
-    return (struct counts){harness_children(), harness_fds(), harness_mappings(), entries("/dev/shm")};
+    return (struct counts){harness_children(), harness_fds(), harness_mappings(),
+                           entries("/dev/shm")};
 }
 
 /* ---- set-up and check ---- */
@@ -147,9 +148,11 @@ int harness_teardown(void **state)
     struct counts after = count_all();
     bool same = memcmp(before, &after, sizeof(after)) == 0;
     if (!same) {
-        fprintf(stderr, "left behind: children %u -> %u, fds %u -> %u, mappings %u -> %u, /dev/shm %u -> %u\n",
-                before->children, after.children, before->fds, after.fds, before->mappings,
-                after.mappings, before->shm, after.shm);
+        fprintf(
+            stderr,
+            "left behind: children %u -> %u, fds %u -> %u, mappings %u -> %u, /dev/shm %u -> %u\n",
+            before->children, after.children, before->fds, after.fds, before->mappings,
+            after.mappings, before->shm, after.shm);
     }
     free(before);
     *state = NULL;
@@ -221,11 +224,12 @@ void harness_close(tsm_worker *w)
     tsm_worker_destroy(w);
 }
 
-void harness_assert_code(tsm_worker *w, int rc, int code, const char *what, const char *file, int line)
+void harness_assert_code(tsm_worker *w, int rc, int code, const char *what, const char *file,
+                         int line)
 {
     if (rc != code) {
-        fprintf(stderr, "%s:%d: %s is %s (%d), expected %s: %s\n", file, line, what, tsm_code_name(rc), rc,
-                tsm_code_name(code), w ? tsm_worker_error(w)->text : "");
+        fprintf(stderr, "%s:%d: %s is %s (%d), expected %s: %s\n", file, line, what,
+                tsm_code_name(rc), rc, tsm_code_name(code), w ? tsm_worker_error(w)->text : "");
         _fail(file, line);
     }
 }

@@ -43,7 +43,8 @@ void harness_close(tsm_worker *w);
 
 /* rc must be `code`; prints the worker's text otherwise. */
 #define assert_code(w, rc, code) harness_assert_code(w, rc, code, #rc, __FILE__, __LINE__)
-void harness_assert_code(tsm_worker *w, int rc, int code, const char *what, const char *file, int line);
+void harness_assert_code(tsm_worker *w, int rc, int code, const char *what, const char *file,
+                         int line);
 /* The worker's last error text contains `part`. */
 #define assert_text(w, part) harness_assert_text(w, part, __FILE__, __LINE__)
 void harness_assert_text(tsm_worker *w, const char *part, const char *file, int line);

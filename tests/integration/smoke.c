@@ -18,7 +18,8 @@ static void *data;
 static int submit_one(tsm_orch *orch, void *arg)
 {
     (void)arg;
-    struct tsm_tensor x = {.data = data, .dtype = TSM_F32, .tag = TSM_INOUT, .ndim = 1, .shape = {16}};
+    struct tsm_tensor x = {
+        .data = data, .dtype = TSM_F32, .tag = TSM_INOUT, .ndim = 1, .shape = {16}};
     struct tsm_call call = {.callable = callable, .chip = 0, .tensors = &x, .tensor_count = 1};
     return tsm_submit(orch, &call, NULL);
 }
