@@ -7,11 +7,12 @@
 #ifndef BASE_ROLE_H
 #define BASE_ROLE_H
 
-enum role { ROLE_PROGRAM, ROLE_CHILD, ROLE_FOREIGN };
+enum role { ROLE_PROGRAM, ROLE_CHILD };
 
 enum role role_get(void);
 void role_set(enum role role);
-/* From now on a fork by the program makes a ROLE_FOREIGN process. */
+/* How often this process's ancestors forked since role_watch_forks: differs in a child that the program forked. */
+unsigned role_forks(void);
 void role_watch_forks(void);
 
 #endif

@@ -157,9 +157,40 @@ static void drop_strings(struct callable_info *c)
     c->name = c->path = c->symbol = NULL;
 }
 
-/* Takes the strings of *like, on failure too. Entries are not used again: a record in flight may name one. */
+static void set_gone(tsm_worker *w, uint64_t index)
+{
+    struct callable_info *info = &w->callables[index];
+    info->live = false;
+    info->gone_at = w->run_newest;
+    info->next_gone = 0;
+    *(w->gone_last ? &w->callables[w->gone_last - 1].next_gone : &w->gone_first) = index + 1;
+    w->gone_last = index + 1;
+}
+
+/* An entry that no record in flight can name any more. */
+static bool take_gone(tsm_worker *w, uint64_t *ret)
+{
+    if (!w->gone_first || w->callables[w->gone_first - 1].gone_at >= w->run_oldest) {
+        return false;
+    }
+    *ret = w->gone_first - 1;
+    w->gone_first = w->callables[*ret].next_gone;
+    w->gone_last = w->gone_first ? w->gone_last : 0;
+    unshare(w, *ret);
+    drop_strings(&w->callables[*ret]);
+    return true;
+}
+
+/* Takes the strings of *like, on failure too. */
 static int add(tsm_worker *w, struct callable_info *like, uint64_t *ret)
 {
+    if (take_gone(w, ret)) {
+        uint32_t generation = w->callables[*ret].generation + 1;
+        w->callables[*ret] = *like;
+        w->callables[*ret].generation = generation;
+        w->callables[*ret].live = true;
+        return 0;
+    }
     if (w->callable_count == w->callable_max) {
         uint64_t max = w->callable_max ? w->callable_max * 2 : 32;
         struct callable_info *more = realloc(w->callables, max * sizeof(*more));
@@ -235,8 +266,8 @@ static int finish_add(tsm_worker *w, struct callable_info *like, tsm_callable *r
                  ? load_everywhere(w, index)
                  : worker_refuse(w, TSM_ENOMEM, "no memory for the callable's name");
         if (rc != 0) {
-            w->callables[index].live = false;
             unshare(w, index);
+            set_gone(w, index);
             return rc;
         }
     }
@@ -349,7 +380,7 @@ int tsm_unregister(tsm_worker *w, tsm_callable c)
     if (rc != 0 || (rc = look_up(w, c, "", &index)) != 0) {
         return rc;
     }
-    w->callables[index].live = false;
+    set_gone(w, index);
     if (w->state == WORKER_READY) {
         /* A replacement does not load it; a task that still names it finds its strings. Pairs with load_all. */
         a32_release(&w->arena.callables[index].state, CALLABLE_GONE);

@@ -154,6 +154,8 @@ struct callable_info {
     uint32_t generation;
     bool live;
     uint64_t strings[3]; /* addresses in the descriptor area */
+    uint64_t gone_at;    /* unregistered: runs up to this one may name it */
+    uint64_t next_gone;  /* index + 1 of the one unregistered after it */
 };
 
 struct tsm_worker {
@@ -162,6 +164,7 @@ struct tsm_worker {
     const struct tsm_backend *backend;
     enum worker_state state;
     const void *thread;
+    uint32_t forks;   /* of the program before it was made: role.h */
     tsm_worker *next; /* of all workers of this process (start.c) */
     struct tsm_error error;
     uint32_t magic;
@@ -190,6 +193,7 @@ struct tsm_worker {
 
     struct callable_info *callables;
     uint64_t callable_count, callable_max;
+    uint64_t gone_first, gone_last; /* index + 1, 0: none */
     struct blocks desc;
 
     tsm_run *runs[RUN_SLOTS];

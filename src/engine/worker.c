@@ -48,7 +48,7 @@ int worker_refuse_sys(tsm_worker *w, int code, const char *format, ...)
 
 bool worker_is_mine(const tsm_worker *w)
 {
-    return role_get() == ROLE_PROGRAM && w->thread == &thread_mark;
+    return role_get() == ROLE_PROGRAM && w->forks == role_forks() && w->thread == &thread_mark;
 }
 
 int worker_check(tsm_worker *w, int how)
@@ -238,6 +238,7 @@ int tsm_worker_create(const struct tsm_worker_opts *opts, tsm_worker **ret, stru
                          getenv("TRANSOM_FAULT"));
     }
     role_watch_forks();
+    w->forks = role_forks();
     w->magic = (atomic_fetch_add(&made, 1) % 0xfffff) + 1;
     w->thread = &thread_mark;
     w->event_fd = w->lifeline_fd = w->keeper_fd = -1;
@@ -341,7 +342,7 @@ int tsm_worker_close(tsm_worker *w)
 
 void tsm_worker_destroy(tsm_worker *w)
 {
-    if (!w || role_get() != ROLE_PROGRAM) {
+    if (!w || role_get() != ROLE_PROGRAM || w->forks != role_forks()) {
         return;
     }
     if (tsm_worker_close(w) != 0 && w->state != WORKER_CLOSED) {
