@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "domain_help.h"
 
 enum { GATES = 8, DIARY_MAX = 4000, MEMORY_BYTES = 65536, JOB_TENSORS = 4, JOB_AFTER = 4 };
 
@@ -246,9 +246,7 @@ static inline void world_run(tsm_orch_fn *fn, void *arg)
 
 static inline struct tsm_stats stats_now(void)
 {
-    struct tsm_stats s = {.size = sizeof(s)};
-    tsm_worker_stats(world.w, &s);
-    return s;
+    return help_stats(world.w);
 }
 
 /* Waits and elided waits written since `before`. */
@@ -262,13 +260,8 @@ static inline void assert_waits(const struct tsm_stats *before, uint64_t waits, 
 static inline tsm_domain *make_domain(tsm_orch *o, const char *name, const int *chips,
                                       uint32_t count, uint64_t bytes)
 {
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d = NULL;
-    opts.name = name;
-    opts.chips = chips;
-    opts.chip_count = count;
-    opts.window_bytes = bytes;
-    assert_code(world.w, tsm_domain_alloc(o, &opts, &d), 0);
+    assert_code(world.w, help_alloc(o, name, chips, count, bytes, &d), 0);
     return d;
 }
 

@@ -27,12 +27,9 @@ static int submit_everywhere(tsm_orch *orch, void *arg)
     int rc = 0;
     for (uint32_t p = 0; p < e->r->chips + e->r->subs && rc == 0; p++) {
         struct tsm_tensor x = cell_tensor(e->r, (int)p + 1, TSM_OUTPUT_EXISTING);
-        struct tsm_call call = {.callable = e->c,
-                                .chip = p < e->r->chips ? (int)p : TSM_SUB,
-                                .tensors = &x,
-                                .tensor_count = 1};
+        int chip = p < e->r->chips ? (int)p : TSM_SUB;
         *rig_cell(e->r, (int)p + 1) = -1;
-        rc = tsm_submit(orch, &call, NULL);
+        rc = help_submit_tensor(orch, e->c, chip, NULL, &x, NULL, 0, NULL);
     }
     return rc;
 }
@@ -87,8 +84,7 @@ static void a_function_of_the_program_runs_on_every_place(void **state)
         assert_code(r.w, run_everywhere(&r, bad), TSM_ETASK_FAILED);
         assert_text(r.w, "task 'the name in errors' returned 1");
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void a_function_of_a_shared_object_is_registered_by_pointer(void **state)
@@ -168,8 +164,7 @@ static void what_cannot_be_registered_is_refused_by_name(void **state)
     assert_code(r.w, tsm_register(r.w, "late", write_seven, &c), TSM_ESTATE);
     assert_text(r.w, "tsm_register_symbol");
     assert_true(c.value == 0);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static int submit_bad_handles(tsm_orch *orch, void *arg)
@@ -417,8 +412,7 @@ static void a_symbol_that_a_child_cannot_load_at_start_fails_the_start(void **st
     assert_text(r.w, "Cannot allocate memory");
     assert_int_equal(harness_children(), 0);
     rig_start(&r);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 int main(void)
@@ -438,7 +432,5 @@ int main(void)
         TEST(an_unregistered_object_may_go_and_children_are_still_replaced),
         TEST(a_symbol_that_a_child_cannot_load_at_start_fails_the_start)};
     rig_init();
-    int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
-    rig_method = TSM_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);
+    return rig_test_both(tests, COUNT(tests));
 }

@@ -4,18 +4,10 @@
  * Waits inside tasks: what can move always does, in every order of submission; what nothing can end fails the run
  * with DEADLOCK, soon and by name; and what is only slow is never taken for it.
  */
-#include <stdlib.h>
-
 #include "domain_help.h"
 
 static tsm_worker *worker;
 static tsm_callable sender, waiter, both, timed, slow, work;
-
-static int work_task(tsm_task *t)
-{
-    (void)t;
-    return 0;
-}
 
 /* Scalars: slot, value, rank. */
 static int send_task(tsm_task *t)
@@ -73,22 +65,13 @@ static int slow_task(tsm_task *t)
 
 static void start(uint32_t chips, uint32_t subs, uint64_t lease_bytes)
 {
-    struct tsm_worker_opts opts = TSM_WORKER_OPTS_INIT;
-    struct tsm_error err;
-    opts.chips = harness_chips(chips);
-    opts.subs = subs;
-    opts.heap_bytes = 4u << 20;
-    opts.host_bytes = 16u << 20;
-    opts.lease_bytes = lease_bytes;
-    if (tsm_worker_create(&opts, &worker, &err) != 0) {
-        fail_msg("%s", err.text);
-    }
+    worker = help_create_sized(harness_chips(chips), subs, 4u << 20, 16u << 20, lease_bytes);
     sender = harness_register(worker, "sender", send_task);
     waiter = harness_register(worker, "waiter", wait_task);
     both = harness_register(worker, "both", both_task);
     timed = harness_register(worker, "timed", timed_task);
     slow = harness_register(worker, "slow", slow_task);
-    work = harness_register(worker, "work", work_task);
+    work = harness_register(worker, "work", help_work_task);
     harness_start(worker);
 }
 
@@ -97,11 +80,7 @@ static tsm_domain *ring_domain(tsm_orch *o, uint32_t count)
 {
     static const int chips[] = {0, 1, 2, 3};
     const struct tsm_buffer_spec flags = {.name = "flags", .dtype = TSM_U64, .count = 8};
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
-    opts.name = "ring";
-    opts.chips = chips;
-    opts.chip_count = count;
-    opts.window_bytes = 64;
+    struct tsm_domain_opts opts = help_domain_opts("ring", chips, count, 64);
     opts.buffers = &flags;
     opts.buffer_count = 1;
     tsm_domain *d = NULL;
@@ -230,17 +209,7 @@ static void wait_then_send_in_any_order_is_a_deadlock_named_in_full(void **state
 
 static int group_orch(tsm_orch *o, void *arg)
 {
-    tsm_domain *d = ring_domain(o, RING);
-    struct tsm_call calls[RING];
-    for (int chip = 0; chip < RING; chip++) {
-        calls[chip] = (struct tsm_call){.callable = both,
-                                        .chip = chip,
-                                        .domains = &d,
-                                        .domain_count = 1,
-                                        .scalars = arg,
-                                        .scalar_count = 1};
-    }
-    return tsm_submit_group(o, calls, RING, NULL);
+    return help_submit_group(o, both, ring_domain(o, RING), CHIPS(0, 1, 2), arg, 1);
 }
 
 static void send_and_wait_in_one_task_per_chip_as_a_group_works(void **state)
@@ -311,31 +280,15 @@ static int edge_orch(tsm_orch *o, void *arg)
 {
     bool sub = *(const bool *)arg;
     tsm_domain *d = ring_domain(o, 2);
-    const uint64_t wait_scalars[] = {0, 1}, send_scalars[] = {0, 1, 0};
     void *memory;
     assert_code(worker, tsm_alloc(o, TSM_HOST, 128, &memory), 0);
     struct tsm_tensor out = {.data = memory, .dtype = TSM_U64, .tag = TSM_OUTPUT};
     struct tsm_tensor in = {.data = memory, .dtype = TSM_U64, .tag = TSM_INOUT};
-    struct tsm_call call = {.callable = waiter,
-                            .chip = 0,
-                            .tensors = &out,
-                            .tensor_count = 1,
-                            .scalars = wait_scalars,
-                            .scalar_count = 2,
-                            .domains = &d,
-                            .domain_count = 1};
-    int rc = tsm_submit(o, &call, NULL);
-    call.tensors = &in;
+    int rc = help_submit_tensor(o, waiter, 0, d, &out, SCALARS(0, 1), NULL);
     if (sub && rc == 0) {
-        struct tsm_call between = {
-            .callable = work, .chip = TSM_SUB, .tensors = &in, .tensor_count = 1};
-        rc = tsm_submit(o, &between, NULL);
+        rc = help_submit_tensor(o, work, TSM_SUB, NULL, &in, NULL, 0, NULL);
     }
-    call.callable = sender;
-    call.chip = 1;
-    call.scalars = send_scalars;
-    call.scalar_count = 3;
-    return rc != 0 ? rc : tsm_submit(o, &call, NULL);
+    return rc != 0 ? rc : help_submit_tensor(o, sender, 1, d, &in, SCALARS(0, 1, 0), NULL);
 }
 
 static void a_cycle_through_a_tag_edge_is_named_with_the_edge(void **state)
@@ -385,18 +338,9 @@ static int blocked_orch(tsm_orch *o, void *arg)
     enum blocker how = *(const enum blocker *)arg;
     void *memory;
     tsm_domain *d = ring_domain(o, 2);
-    const uint64_t scalars[] = {0, 1};
     assert_code(worker, tsm_alloc(o, TSM_HOST, 64, &memory), 0);
     struct tsm_tensor out = {.data = memory, .dtype = TSM_U64, .tag = TSM_OUTPUT};
-    struct tsm_call call = {.callable = waiter,
-                            .chip = 0,
-                            .tensors = &out,
-                            .tensor_count = 1,
-                            .scalars = scalars,
-                            .scalar_count = 2,
-                            .domains = &d,
-                            .domain_count = 1};
-    assert_code(worker, tsm_submit(o, &call, NULL), 0);
+    assert_code(worker, help_submit_tensor(o, waiter, 0, d, &out, SCALARS(0, 1), NULL), 0);
     int rc = block(o, d, how, memory);
     assert_code(worker, rc, TSM_EDEADLOCK);
     assert_text(worker, "the orchestration function waits for record ");
@@ -429,13 +373,7 @@ static int slow_copy(tsm_orch *o, int chip, uint64_t nanoseconds)
     uint64_t x;
     int rc = tsm_alloc(o, chip, 64, &memory);
     struct tsm_tensor out = {.data = memory, .dtype = TSM_U64, .tag = TSM_OUTPUT};
-    struct tsm_call call = {.callable = slow,
-                            .chip = chip,
-                            .tensors = &out,
-                            .tensor_count = 1,
-                            .scalars = &nanoseconds,
-                            .scalar_count = 1};
-    rc = rc != 0 ? rc : tsm_submit(o, &call, NULL);
+    rc = rc != 0 ? rc : help_submit_tensor(o, slow, chip, NULL, &out, &nanoseconds, 1, NULL);
     return rc != 0 ? rc : tsm_copy_from(o, chip, &x, memory, 8);
 }
 
@@ -536,14 +474,9 @@ static void a_deadlock_fails_its_own_run_only(void **state)
     harness_close(worker);
 }
 
-/* A task that fails while others wait is the cause; they are not taken for a deadlock. */
-static int fail_task(tsm_task *t)
-{
-    return tsm_fail(t, "on purpose");
-}
-
 static tsm_callable fail;
 
+/* A task that fails while others wait is the cause; they are not taken for a deadlock. */
 static int fail_orch(tsm_orch *o, void *arg)
 {
     struct harness_random *random = arg;
@@ -563,7 +496,7 @@ static void a_failure_while_others_wait_is_not_taken_for_a_deadlock(void **state
     worker = harness_worker(2, 0); /* more chips would only take turns */
     waiter = harness_register(worker, "waiter", wait_task);
     slow = harness_register(worker, "slow", slow_task);
-    fail = harness_register(worker, "fail", fail_task);
+    fail = harness_register(worker, "fail", help_fail_task);
     harness_start(worker);
     for (uint32_t i = 0; i < harness_count(1000); i++) {
         assert_code(worker, tsm_worker_run(worker, fail_orch, &random), TSM_ETASK_FAILED);

@@ -18,49 +18,18 @@
 static tsm_worker *worker;
 static tsm_callable fill, fail, work;
 
-static int work_task(tsm_task *t)
-{
-    (void)t;
-    return 0;
-}
-
-static int fail_task(tsm_task *t)
-{
-    return tsm_fail(t, "on purpose");
-}
-
-/* Scalars: address, bytes, value. */
-static int fill_task(tsm_task *t)
-{
-    memset((void *)(uintptr_t)tsm_task_scalar(t, 0), (int)tsm_task_scalar(t, 2),
-           tsm_task_scalar(t, 1));
-    return 0;
-}
-
 static void start(uint32_t chips, uint32_t subs)
 {
     worker = harness_worker(harness_chips(chips), subs);
-    fill = harness_register(worker, "fill", fill_task);
-    fail = harness_register(worker, "fail", fail_task);
-    work = harness_register(worker, "work", work_task);
+    fill = harness_register(worker, "fill", help_fill_task);
+    fail = harness_register(worker, "fail", help_fail_task);
+    work = harness_register(worker, "work", help_work_task);
     harness_start(worker);
 }
 
 static void run(tsm_orch_fn *fn)
 {
     assert_code(worker, tsm_worker_run(worker, fn, NULL), 0);
-}
-
-/* Waits in the program until what was submitted to `chip` is done. */
-static void wait_for_chip(tsm_orch *o, int chip)
-{
-    void *there;
-    uint64_t x = 0;
-    assert_code(worker, tsm_alloc(o, chip, 8, &there), 0);
-    struct tsm_tensor t = {.data = there, .dtype = TSM_U64, .tag = TSM_OUTPUT_EXISTING};
-    struct tsm_call call = {.callable = work, .chip = chip, .tensors = &t, .tensor_count = 1};
-    assert_code(worker, tsm_submit(o, &call, NULL), 0);
-    assert_code(worker, tsm_copy_from(o, chip, &x, there, 8), 0);
 }
 
 /* ---- kept domains ---- */
@@ -228,8 +197,8 @@ static int pair_orch(tsm_orch *o, void *arg)
         assert_code(worker, help_submit(o, work, chip, d, NULL, 0, NULL), 0);
     }
     assert_code(worker, tsm_domain_release(d), 0);
-    wait_for_chip(o, 0);
-    wait_for_chip(o, 1);
+    help_wait_for_chip(o, work, 0);
+    help_wait_for_chip(o, work, 1);
     assert_int_equal(tsm_domain_freed(d), 1);
     return 0;
 }
@@ -301,7 +270,7 @@ static int orchestrate_interrupted(void)
     struct tsm_worker_opts opts = TSM_WORKER_OPTS_INIT;
     opts.chips = 3;
     if (tsm_worker_create(&opts, &worker, NULL) != 0 ||
-        tsm_register(worker, "work", work_task, &work) != 0 || tsm_worker_start(worker) != 0) {
+        tsm_register(worker, "work", help_work_task, &work) != 0 || tsm_worker_start(worker) != 0) {
         return 10;
     }
     int rc = tsm_worker_run(worker, interrupted_orch, NULL);
@@ -312,21 +281,6 @@ static int orchestrate_interrupted(void)
     return rc < 0 ? 30 : rc;
 }
 
-static int parent_of(int pid)
-{
-    char path[64], line[256] = "";
-    int parent = 0;
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "r");
-    if (f && fgets(line, sizeof(line), f) && strrchr(line, ')')) {
-        sscanf(strrchr(line, ')') + 1, " %*c %d", &parent);
-    }
-    if (f) {
-        fclose(f);
-    }
-    return parent;
-}
-
 /* Whether the keeper has a child that is none of these three: it has seen a death and made up for it. */
 static bool has_replaced(int keeper, const int *old)
 {
@@ -334,8 +288,8 @@ static bool has_replaced(int keeper, const int *old)
     bool found = false;
     for (const struct dirent *e; dir && !found && (e = readdir(dir)) != NULL;) {
         int pid = atoi(e->d_name);
-        found =
-            pid > 0 && pid != old[0] && pid != old[1] && pid != old[2] && parent_of(pid) == keeper;
+        found = pid > 0 && pid != old[0] && pid != old[1] && pid != old[2] &&
+                (int)help_proc_stat(pid, 4) == keeper;
     }
     closedir(dir);
     return found;
@@ -358,7 +312,7 @@ static void a_member_that_dies_during_the_allocation_is_named_and_all_is_undone(
     assert_int_equal(read(pipe_fds[0], pids, sizeof(pids)), sizeof(pids));
     assert_int_equal(waitpid(child, &status, WUNTRACED), child);
     assert_true(WIFSTOPPED(status)); /* the fault has fired */
-    int keeper = parent_of(pids[1]);
+    int keeper = (int)help_proc_stat(pids[1], 4);
     kill(pids[1], SIGKILL);
     while (!has_replaced(keeper, pids)) {
         sched_yield();

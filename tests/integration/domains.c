@@ -11,32 +11,13 @@ static tsm_worker *worker;
 static tsm_callable hold, fill, fail, work;
 static _Atomic uint64_t *gate;
 
-static int work_task(tsm_task *t)
-{
-    (void)t;
-    return 0;
-}
-
-static int fail_task(tsm_task *t)
-{
-    return tsm_fail(t, "on purpose");
-}
-
-/* Scalars: address, bytes, value. */
-static int fill_task(tsm_task *t)
-{
-    memset((void *)(uintptr_t)tsm_task_scalar(t, 0), (int)tsm_task_scalar(t, 2),
-           tsm_task_scalar(t, 1));
-    return 0;
-}
-
 static void start(uint32_t chips, uint32_t subs)
 {
     worker = harness_worker(harness_chips(chips), subs);
     hold = harness_register(worker, "hold", help_gate_task);
-    fill = harness_register(worker, "fill", fill_task);
-    fail = harness_register(worker, "fail", fail_task);
-    work = harness_register(worker, "work", work_task);
+    fill = harness_register(worker, "fill", help_fill_task);
+    fail = harness_register(worker, "fail", help_fail_task);
+    work = harness_register(worker, "work", help_work_task);
     harness_start(worker);
     gate = help_gate(worker);
 }
@@ -54,11 +35,7 @@ static int ranks_orch(tsm_orch *o, void *arg)
     const struct tsm_buffer_spec buffers[] = {{.name = "x", .dtype = TSM_F32, .count = 100},
                                               {.name = "flags", .dtype = TSM_U64, .bytes = 64},
                                               {.name = "raw", .bytes = 5}};
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
-    opts.name = "tp";
-    opts.chips = (const int[]){1, 0};
-    opts.chip_count = 2;
-    opts.window_bytes = 4096;
+    struct tsm_domain_opts opts = help_domain_opts("tp", CHIPS(1, 0), 4096);
     opts.buffers = buffers;
     opts.buffer_count = COUNT(buffers);
     tsm_domain *d;
@@ -111,11 +88,7 @@ static int align_orch(tsm_orch *o, void *arg)
     const struct tsm_buffer_spec buffers[] = {{.name = "a", .bytes = 1},
                                               {.name = "b", .bytes = 1, .align = 1024},
                                               {.name = "c", .bytes = 1}};
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
-    opts.name = "aligned";
-    opts.chips = (const int[]){0};
-    opts.chip_count = 1;
-    opts.window_bytes = 3;
+    struct tsm_domain_opts opts = help_domain_opts("aligned", CHIPS(0), 3);
     opts.buffers = buffers;
     opts.buffer_count = COUNT(buffers);
     tsm_domain *d;
@@ -400,18 +373,6 @@ static void allocation_outside_an_orchestration_function_is_refused(void **state
 
 /* ---- released and freed ---- */
 
-/* Waits in the program until what was submitted to `chip` is done. */
-static void wait_for_chip(tsm_orch *o, int chip)
-{
-    void *there;
-    uint64_t x = 0;
-    assert_code(worker, tsm_alloc(o, chip, 8, &there), 0);
-    struct tsm_tensor t = {.data = there, .dtype = TSM_U64, .tag = TSM_OUTPUT_EXISTING};
-    struct tsm_call call = {.callable = work, .chip = chip, .tensors = &t, .tensor_count = 1};
-    assert_code(worker, tsm_submit(o, &call, NULL), 0);
-    assert_code(worker, tsm_copy_from(o, chip, &x, there, 8), 0);
-}
-
 /* The task that holds the fence: on a member it need not even name the domain. */
 struct holder {
     int chip;
@@ -437,7 +398,7 @@ static int fence_orch(tsm_orch *o, void *arg)
     assert_int_equal(help_stats(worker).domains_live, h->holds);
     atomic_store(gate, 1);
     if (h->chip >= 0) {
-        wait_for_chip(o, h->chip);
+        help_wait_for_chip(o, work, h->chip);
     }
     while (!tsm_domain_freed(d)) { /* a sub worker has no chip to wait for; the alarm bounds it */
     }
@@ -464,33 +425,24 @@ static int tensor_fence_orch(tsm_orch *o, void *arg)
 {
     (void)arg;
     const struct tsm_buffer_spec buffer = {.name = "x", .dtype = TSM_U64, .count = 4};
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
-    opts.name = "d";
-    opts.chips = (const int[]){0};
-    opts.chip_count = 1;
-    opts.window_bytes = 64;
+    struct tsm_domain_opts opts = help_domain_opts("d", CHIPS(0), 64);
     opts.buffers = &buffer;
     opts.buffer_count = 1;
     tsm_domain *d;
     struct tsm_tensor t;
-    uint64_t scalar = help_pointer(gate);
     atomic_store(gate, 0);
     assert_code(worker, tsm_domain_alloc(o, &opts, &d), 0);
     assert_code(worker, tsm_domain_buffer(d, 0, "x", &t), 0);
     t.tag = TSM_NO_DEP;
-    struct tsm_call call = {.callable = hold,
-                            .chip = 1,
-                            .tensors = &t,
-                            .tensor_count = 1,
-                            .scalars = &scalar,
-                            .scalar_count = 1};
-    assert_code(worker, tsm_submit(o, &call, NULL), 0);
+    int rc = help_submit_tensor(o, hold, 1, NULL, &t, SCALARS(help_pointer(gate)), NULL);
+    assert_code(worker, rc, 0);
     assert_code(worker, tsm_domain_release(d), 0);
     assert_int_equal(tsm_domain_freed(d), 0);
-    assert_code(worker, tsm_submit(o, &call, NULL), TSM_ESTALE);
+    rc = help_submit_tensor(o, hold, 1, NULL, &t, SCALARS(help_pointer(gate)), NULL);
+    assert_code(worker, rc, TSM_ESTALE);
     assert_text(worker, "released domain");
     atomic_store(gate, 1);
-    wait_for_chip(o, 1);
+    help_wait_for_chip(o, work, 1);
     assert_int_equal(tsm_domain_freed(d), 1);
     return 0;
 }
@@ -512,7 +464,7 @@ static int twice_orch(tsm_orch *o, void *arg)
     for (int i = 0; i < 3; i++) {
         assert_code(worker, tsm_domain_release(d), 0);
     }
-    wait_for_chip(o, 0);
+    help_wait_for_chip(o, work, 0);
     assert_code(worker, tsm_domain_release(d), 0);
     assert_int_equal(tsm_domain_freed(d), 1);
     assert_code(worker, tsm_domain_release(d), 0);

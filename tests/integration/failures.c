@@ -39,8 +39,7 @@ static void a_task_that_returns_an_error_fails_the_run_with_its_value(void **sta
     assert_code(r.w, RUN(&r, {RETURN, 0, .a = (uint64_t)TSM_ENOSPC}), TSM_ETASK_FAILED);
     e = cause(&r, TSM_ETASK_FAILED, 0, "TSM_ENOSPC");
     assert_int_equal(e->detail, TSM_ENOSPC);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static int fail_and_keep_the_id(tsm_orch *orch, void *arg)
@@ -75,8 +74,7 @@ static void a_long_text_of_a_task_is_cut_and_harms_nothing(void **state)
     cause(&r, TSM_ETASK_FAILED, 0, "failed: xxxxxxxx");
     assert_code(r.w, RUN(&r, {FAIL, TSM_SUB, .a = 5, .b = 400}), TSM_ETASK_FAILED);
     cause(&r, TSM_ETASK_FAILED, 1, "failed: xxxxxxxx");
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- first cause ---- */
@@ -85,17 +83,11 @@ static void a_long_text_of_a_task_is_cut_and_harms_nothing(void **state)
 static int wait_on_the_others(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d;
-    opts.name = "waits";
-    opts.chips = (const int[]){0, 2};
-    opts.chip_count = 2;
-    opts.window_bytes = 64;
-    int rc = tsm_domain_alloc(orch, &opts, &d);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){WAIT_FAIL, 0, .domain = d}, NULL);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){WAIT, 2, .domain = d}, NULL);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){GATE_FAIL, 1, .a = 0}, NULL);
-    return rc;
+    int rc = help_alloc(orch, "waits", CHIPS(0, 2), 64, &d);
+    return rc != 0 ? rc
+                   : SUBMIT(r, orch, {WAIT_FAIL, 0, .domain = d}, {WAIT, 2, .domain = d},
+                            {GATE_FAIL, 1, .a = 0});
 }
 
 static void the_first_cause_in_time_wins_and_what_followed_is_told(void **state)
@@ -114,8 +106,7 @@ static void the_first_cause_in_time_wins_and_what_followed_is_told(void **state)
     assert_null(strstr(strstr(tsm_worker_error(r.w)->text, "then:") + 1, "then:"));
     assert_string_equal(tsm_run_error(run)->text, tsm_worker_error(r.w)->text);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void tasks_that_were_not_begun_are_skipped_and_counted(void **state)
@@ -131,9 +122,7 @@ static void tasks_that_were_not_begun_are_skipped_and_counted(void **state)
                     {ADD, 2, .inout = 6, .a = 1}),
                 0);
     gate_begun(&r, 1);
-    while (*(volatile int32_t *)rig_cell(&r, 6) == 0) {
-        poll(NULL, 0, 1); /* chip 2 is independent: it is done before the failure */
-    }
+    await_cell(&r, 6); /* chip 2 is independent: it is done before the failure */
     gate_open(&r, 1);
     assert_code(r.w, tsm_run_wait(run, -1), TSM_ETASK_FAILED);
     assert_int_equal(cause(&r, TSM_ETASK_FAILED, 0, "so_gate_fail")->skipped, 5);
@@ -142,8 +131,7 @@ static void tasks_that_were_not_begun_are_skipped_and_counted(void **state)
     }
     assert_int_equal(*rig_cell(&r, 6), 1);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* The keeper raises the abort of a failed run. Stopped it cannot: then the mark of the producer alone must hold the
@@ -152,9 +140,7 @@ static int fail_then_consume(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
     int32_t x = 0;
-    int rc = rig_submit(r, orch, &(struct job){FAIL, 0, .in = 2, .inout = 1}, NULL);
-    rc = rc != 0 ? rc
-                 : rig_submit(r, orch, &(struct job){ADD, 1, .in = 1, .inout = 3, .a = 1}, NULL);
+    int rc = SUBMIT(r, orch, {FAIL, 0, .in = 2, .inout = 1}, {ADD, 1, .in = 1, .inout = 3, .a = 1});
     if (rc != 0) {
         return rc;
     }
@@ -183,8 +169,7 @@ static void a_consumer_of_a_failed_task_never_begins_even_without_the_keeper(voi
     assert_int_equal(*rig_cell(&r, 3), 0);
     assert_int_equal(*rig_cell(&r, 4), 0);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- deaths ---- */
@@ -223,7 +208,7 @@ static void a_child_that_dies_in_a_task_is_named_with_signal_or_status(void **st
                 {SIGBUS, 0, "signal 7"},  {0, 0, "exit status 0"},   {0, 3, "exit status 3"}};
     struct rig r;
     rig_open(&r, 3, 1);
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+    for (size_t i = 0; i < COUNT(ways); i++) {
         die_in_a_task(&r, 1, ways[i].sig, ways[i].status, ways[i].how);
         die_in_a_task(&r, 3, ways[i].sig, ways[i].status, ways[i].how);
     }
@@ -265,8 +250,7 @@ static void a_chip_that_dies_waiting_for_another_fails_no_run(void **state)
     assert_code(r.w, tsm_run_wait(run, -1), 0);
     assert_int_equal(*rig_cell(&r, 3), 5);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void two_chips_that_die_in_one_run_give_one_cause(void **state)
@@ -286,23 +270,16 @@ static void two_chips_that_die_in_one_run_give_one_cause(void **state)
     assert_text(r.w, "signal 15");
     await_deaths(&r, 2);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* A task waits for a signal; the chip that runs another task of the run dies: the wait ends. */
 static int wait_and_gate(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d;
-    opts.name = "waits";
-    opts.chips = (const int[]){0, 1};
-    opts.chip_count = 2;
-    opts.window_bytes = 64;
-    int rc = tsm_domain_alloc(orch, &opts, &d);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){WAIT, 0, .domain = d}, NULL);
-    return rc != 0 ? rc : rig_submit(r, orch, &(struct job){GATE, 1, .domain = d}, NULL);
+    int rc = help_alloc(orch, "waits", CHIPS(0, 1), 64, &d);
+    return rc != 0 ? rc : SUBMIT(r, orch, {WAIT, 0, .domain = d}, {GATE, 1, .domain = d});
 }
 
 static void a_death_ends_the_waits_of_its_run(void **state)
@@ -345,8 +322,7 @@ static void a_stopped_chip_delays_only_its_own_runs_and_goes_on(void **state)
     assert_int_equal(deaths_of(&r), 0);
     assert_int_equal(tsm_worker_pid(r.w, 1), pid);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- time limits ---- */
@@ -372,16 +348,9 @@ static void a_task_that_spins_over_its_limit_is_killed(void **state)
 static int wait_with_limit(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d;
-    opts.name = "waits";
-    opts.chips = (const int[]){0, 1};
-    opts.chip_count = 2;
-    opts.window_bytes = 64;
-    int rc = tsm_domain_alloc(orch, &opts, &d);
-    return rc != 0 ? rc
-                   : rig_submit(r, orch, &(struct job){WAIT, 1, .domain = d, .limit_ns = 20 * ms},
-                                NULL);
+    int rc = help_alloc(orch, "waits", CHIPS(0, 1), 64, &d);
+    return rc != 0 ? rc : SUBMIT(r, orch, {WAIT, 1, .domain = d, .limit_ns = 20 * ms});
 }
 
 static void a_task_that_waits_over_its_limit_ends_without_a_kill(void **state)
@@ -418,8 +387,7 @@ static void a_limit_ends_with_its_task(void **state)
     assert_int_equal(*rig_cell(&r, 1), 2);
     assert_int_equal(*rig_cell(&r, 2), 2);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- replacing ---- */
@@ -472,7 +440,7 @@ static void failed_replacements_in_a_row_fail_the_worker(void **state)
          "sub worker 0 could not be replaced 3"},
         {"sys.fork:fail=11:4:-2,sys.fork:fail=11:4:-2,sys.fork:fail=11:4:-2", 1,
          "chip 1 cannot be replaced: fork: Resource temporarily unavailable"}};
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+    for (size_t i = 0; i < COUNT(ways); i++) {
         struct rig r;
         setenv("TRANSOM_FAULT", ways[i].fault, 1);
         rig_open(&r, 2, 1);
@@ -491,8 +459,7 @@ static void a_fork_that_fails_for_a_moment_is_tried_again(void **state)
     rig_open(&r, 2, 0);
     assert_code(r.w, RUN(&r, {DIE, 0, .a = SIGKILL}), TSM_ECHILD_DIED);
     await_deaths(&r, 1);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void a_killed_keeper_fails_the_worker_and_takes_the_children_along(void **state)
@@ -538,7 +505,5 @@ int main(void)
         TEST(a_fork_that_fails_for_a_moment_is_tried_again),
         TEST(a_killed_keeper_fails_the_worker_and_takes_the_children_along)};
     rig_init();
-    int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
-    rig_method = TSM_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);
+    return rig_test_both(tests, COUNT(tests));
 }

@@ -5,8 +5,6 @@
  * bounded by the budget; and locations in a window, which are checked on every use.
  */
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "domain_help.h"
 
@@ -14,17 +12,6 @@ static tsm_worker *worker;
 static tsm_callable hold, dirty, check, fail, work, first_signal, first_wait, barrier, enter,
     desert;
 static _Atomic uint64_t *gate;
-
-static int work_task(tsm_task *t)
-{
-    (void)t;
-    return 0;
-}
-
-static int fail_task(tsm_task *t)
-{
-    return tsm_fail(t, "on purpose");
-}
 
 /* Writes every byte of all windows of the domain (scalar 0: their bytes), and uses its barrier words. */
 static int dirty_task(tsm_task *t)
@@ -115,23 +102,15 @@ static int desert_task(tsm_task *t)
 
 static void start_opts(uint32_t chips, uint64_t lease_bytes)
 {
-    struct tsm_worker_opts opts = TSM_WORKER_OPTS_INIT;
-    struct tsm_error err;
-    opts.chips = harness_chips(chips);
-    opts.heap_bytes = 1u << 20;
-    opts.host_bytes = 16u << 20;
-    opts.lease_bytes = lease_bytes;
-    if (tsm_worker_create(&opts, &worker, &err) != 0) {
-        fail_msg("%s", err.text);
-    }
+    worker = help_create_sized(harness_chips(chips), 0, 1u << 20, 16u << 20, lease_bytes);
     hold = harness_register(worker, "hold", help_gate_task);
     dirty = harness_register(worker, "dirty", dirty_task);
     check = harness_register(worker, "check", check_task);
     barrier = harness_register(worker, "barrier", barrier_task);
     enter = harness_register(worker, "enter", enter_task);
     desert = harness_register(worker, "desert", desert_task);
-    fail = harness_register(worker, "fail", fail_task);
-    work = harness_register(worker, "work", work_task);
+    fail = harness_register(worker, "fail", help_fail_task);
+    work = harness_register(worker, "work", help_work_task);
     first_signal = harness_register(worker, "first_signal", first_signal_task);
     first_wait = harness_register(worker, "first_wait", first_wait_task);
     harness_start(worker);
@@ -153,18 +132,6 @@ static uint64_t real_bytes(tsm_domain *d, int chip)
     struct tsm_domain_context c;
     assert_code(worker, tsm_domain_context(d, chip, &c), 0);
     return c.window_bytes;
-}
-
-/* Waits in the program until what was submitted to `chip` is done. */
-static void wait_for_chip(tsm_orch *o, int chip)
-{
-    void *there;
-    uint64_t x = 0;
-    assert_code(worker, tsm_alloc(o, chip, 8, &there), 0);
-    struct tsm_tensor t = {.data = there, .dtype = TSM_U64, .tag = TSM_OUTPUT_EXISTING};
-    struct tsm_call call = {.callable = work, .chip = chip, .tensors = &t, .tensor_count = 1};
-    assert_code(worker, tsm_submit(o, &call, NULL), 0);
-    assert_code(worker, tsm_copy_from(o, chip, &x, there, 8), 0);
 }
 
 /* ---- zero ---- */
@@ -292,8 +259,8 @@ static int copy_orch(tsm_orch *o, void *arg)
     memset(ones, 1, BYTES);
     tsm_domain *d;
     help_stats(worker); /* the owners have been told to zero it, */
-    wait_for_chip(o, 0);
-    wait_for_chip(o, 1); /* and have done so */
+    help_wait_for_chip(o, work, 0);
+    help_wait_for_chip(o, work, 1); /* and have done so */
     assert_code(worker, help_alloc(o, "d", CHIPS(0, 1), BYTES, &d), 0);
     for (int chip = 0; chip < 2; chip++) {
         uint8_t *window = help_window(d, chip);
@@ -452,7 +419,7 @@ static int cost_orch(tsm_orch *o, void *arg)
     tsm_domain *d[3];
     help_stats(worker); /* the owners have been told to zero what the last run left, */
     for (int chip = 0; chip < 3; chip++) {
-        wait_for_chip(o, chip); /* and have done so */
+        help_wait_for_chip(o, work, chip); /* and have done so */
     }
     static const struct shape wanted[] = {
         {64, 2, {0, 1}}, {5000, 3, {2, 1, 0}}, {1u << 20, 2, {1, 2}}};
@@ -489,22 +456,6 @@ static void the_second_allocation_of_a_shape_makes_no_system_call_and_no_mapping
 
 /* ---- memory ---- */
 
-/* Bytes behind the memfds of the arena that this process holds open. */
-static uint64_t arena_bytes(void)
-{
-    uint64_t bytes = 0;
-    for (int fd = 0; fd < 256; fd++) {
-        char path[64], target[128];
-        struct stat st;
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        ssize_t n = readlink(path, target, sizeof(target) - 1);
-        if (n > 0 && fstat(fd, &st) == 0 && strncmp(target, "/memfd:transom", 14) == 0) {
-            bytes += (uint64_t)st.st_blocks * 512;
-        }
-    }
-    return bytes;
-}
-
 enum { WINDOW = 64 << 20, FEW = 3 };
 
 static int thousand_orch(tsm_orch *o, void *arg)
@@ -520,7 +471,7 @@ static int thousand_orch(tsm_orch *o, void *arg)
             assert_code(worker, help_submit(o, dirty, 0, d, &bytes, 1, NULL), 0);
         }
         assert_code(worker, tsm_domain_release(d), 0);
-        uint64_t bytes = arena_bytes();
+        uint64_t bytes = help_arena_bytes();
         *most = bytes > *most ? bytes : *most;
     }
     return 0;
@@ -620,11 +571,7 @@ static void at_the_budget_idle_leases_go_first_then_the_oldest_fence_is_waited_f
     worker = NULL;
     tsm_orch_fn *const orchs[] = {evict_orch, oldest_orch};
     for (uint32_t i = 0; i < COUNT(orchs); i++) {
-        struct tsm_worker_opts opts = TSM_WORKER_OPTS_INIT;
-        opts.chips = harness_chips(3);
-        opts.heap_bytes = 1u << 20;
-        opts.lease_bytes = 3 * unit;
-        assert_int_equal(tsm_worker_create(&opts, &worker, NULL), 0);
+        worker = help_create_sized(harness_chips(3), 0, 1u << 20, 0, 3 * unit);
         slow = harness_register(worker, "slow", slow_task);
         check = harness_register(worker, "check", check_task);
         harness_start(worker);
@@ -634,14 +581,6 @@ static void at_the_budget_idle_leases_go_first_then_the_oldest_fence_is_waited_f
 }
 
 /* ---- locations ---- */
-
-#define EXPECT(t, expression, code)                                                                \
-    do {                                                                                           \
-        int rc_ = (expression);                                                                    \
-        if (rc_ != (code)) {                                                                       \
-            return tsm_fail(t, "%s is %s", #expression, tsm_code_name(rc_));                       \
-        }                                                                                          \
-    } while (0)
 
 /* Scalars: address to leave a location at. */
 static int leave_sym_task(tsm_task *t)
@@ -712,8 +651,8 @@ static int locations_orch(tsm_orch *o, void *arg)
     void *window = help_window(a, 0);
     assert_code(worker, help_submit(o, leave_sym, 0, a, &at, 1, NULL), 0);
     assert_code(worker, tsm_domain_release(a), 0);
-    wait_for_chip(o, 0);
-    wait_for_chip(o, 1);
+    help_wait_for_chip(o, work, 0);
+    help_wait_for_chip(o, work, 1);
     assert_int_equal(tsm_domain_freed(a), 1);
     assert_code(worker, help_alloc(o, "b", CHIPS(0, 1), 256, &b), 0);
     assert_ptr_equal(help_window(b, 0), window); /* the same lease, of the next generation */
@@ -736,7 +675,7 @@ static void stale_misaligned_and_far_locations_are_refused_inside_a_task(void **
     stale = harness_register(worker, "stale", stale_task);
     range = harness_register(worker, "range", range_task);
     stranger = harness_register(worker, "stranger", stranger_task);
-    work = harness_register(worker, "work", work_task);
+    work = harness_register(worker, "work", help_work_task);
     harness_start(worker);
     assert_code(worker, tsm_buffer_create(worker, 64, &at), 0);
     run(locations_orch, at);
@@ -774,20 +713,13 @@ static tsm_callable many;
 static int many_orch(tsm_orch *o, void *arg)
 {
     uint64_t count = *(const uint64_t *)arg;
-    static int chips[256];
-    static struct tsm_call calls[256];
-    static tsm_domain *d;
+    int chips[HELP_GROUP_MAX];
+    tsm_domain *d;
     for (uint32_t i = 0; i < count; i++) {
         chips[i] = (int)(count - 1 - i);
-        calls[i] = (struct tsm_call){.callable = many,
-                                     .chip = chips[i],
-                                     .domains = &d,
-                                     .domain_count = 1,
-                                     .scalars = arg,
-                                     .scalar_count = 1};
     }
     assert_code(worker, help_alloc(o, "all", chips, (uint32_t)count, 4096, &d), 0);
-    assert_code(worker, tsm_submit_group(o, calls, (uint32_t)count, NULL), 0);
+    assert_code(worker, help_submit_group(o, many, d, chips, (uint32_t)count, arg, 1), 0);
     return 0;
 }
 

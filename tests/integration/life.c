@@ -43,7 +43,7 @@ static void bad_options_are_refused_with_name_and_value(void **state)
         {{.size = size, .arena_bytes = UINT64_MAX}, "arena_bytes", "18446744073709551615"},
         {{.size = size, .start_timeout_ns = -5}, "start_timeout_ns", "-5"},
         {{.size = size, .close_timeout_ns = -6}, "close_timeout_ns", "-6"}};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < COUNT(bad); i++) {
         struct tsm_error err = {0};
         tsm_worker *w = NULL;
         int rc = tsm_worker_create(&bad[i].opts, &w, &err);
@@ -78,7 +78,7 @@ static void an_arena_that_is_too_small_is_refused_with_what_it_needs(void **stat
     (void)state;
     struct tsm_worker_opts opts = rig_opts(2, 0);
     opts.arena_bytes = 1 << 20;
-    tsm_worker *w = rig_create(&opts);
+    tsm_worker *w = help_create(&opts);
     assert_code(w, tsm_worker_start(w), TSM_ENOSPC);
     assert_text(w, "arena_bytes is 1048576");
     assert_code(w, tsm_worker_start(w), TSM_ENOSPC); /* the worker is as it was */
@@ -129,14 +129,13 @@ static void a_started_worker_has_its_processes_and_is_started_once(void **state)
         assert_string_equal(comm, p < 3   ? "transom-chip\n"
                                   : p < 5 ? "transom-sub\n"
                                           : "transom-keeper\n");
-        assert_int_equal(proc_stat(pid, 4), p < 5 ? keeper_of(&r) : getpid());
+        assert_int_equal(help_proc_stat(pid, 4), p < 5 ? keeper_of(&r) : getpid());
     }
     assert_int_equal(tsm_worker_pid(r.w, 5), 0);
     assert_int_equal(tsm_worker_pid(r.w, -1), 0);
     assert_int_equal(harness_children(), 6);
     assert_code(r.w, tsm_worker_start(r.w), TSM_ESTATE);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void many_chips_start_run_and_end(void **state)
@@ -148,8 +147,7 @@ static void many_chips_start_run_and_end(void **state)
     rig_make(&r, &opts);
     rig_start(&r);
     assert_well(&r);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 struct sleeper {
@@ -187,8 +185,7 @@ static void a_process_with_threads_starts_by_spawn_and_not_by_fork(void **state)
     if (rig_method == TSM_FORK) {
         rig_start(&r); /* the thread has ended: now it can */
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
     close(s.wake[0]);
     close(s.wake[1]);
 }
@@ -213,8 +210,7 @@ static void a_pinned_worker_runs_each_place_on_one_core(void **state)
         assert_int_equal(sched_getaffinity(tsm_worker_pid(r.w, p), sizeof(set), &set), 0);
         assert_int_equal(CPU_COUNT(&set), 1);
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- a start that fails ---- */
@@ -250,8 +246,7 @@ static void start_fails_then_works(const struct stumble *s)
         return;
     }
     rig_start(&r);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void a_start_that_fails_leaves_nothing_and_can_be_repeated(void **state)
@@ -275,7 +270,7 @@ static void a_start_that_fails_leaves_nothing_and_can_be_repeated(void **state)
         {"sys.pidfd:fail=24:1:-1", TSM_ESYS, -1, "Too many open files", -1},
         {"sys.fork:fail=11:1:-1", TSM_ESYS, -1, "Resource temporarily unavailable", TSM_FORK},
         {"sys.spawn:fail=11:1:-1", TSM_ESYS, -1, "Resource temporarily unavailable", TSM_SPAWN}};
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+    for (size_t i = 0; i < COUNT(ways); i++) {
         if (ways[i].method == -1 || ways[i].method == rig_method) {
             start_fails_then_works(&ways[i]);
         }
@@ -313,8 +308,7 @@ static void a_keeper_program_that_is_not_there_is_named(void **state)
     assert_text(r.w, "/bin/false");
     unsetenv("TRANSOM_KEEPER");
     rig_start(&r);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- close ---- */
@@ -342,7 +336,7 @@ static const char *not_refused(struct rig *r, tsm_run *run, int code)
         {"host_wait", tsm_host_wait(r->w, r->cells, 4, TSM_READ)},
         {"run_wait", tsm_run_wait(run, 0)},
     };
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+    for (size_t i = 0; i < COUNT(calls); i++) {
         if (calls[i].rc != code) {
             return calls[i].call;
         }
@@ -419,17 +413,10 @@ static void close_drains_what_is_in_flight(void **state)
 static int wait_in_a_domain(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d;
-    opts.name = "waits";
-    opts.chips = (const int[]){0, 1};
-    opts.chip_count = 2;
-    opts.window_bytes = 64;
-    opts.keep = 1;
-    int rc = tsm_domain_alloc(orch, &opts, &d);
+    int rc = help_alloc_kept(orch, "waits", CHIPS(0, 1), 64, &d);
     /* With a limit it is no deadlock: it would end by itself, in an hour. */
-    const struct job wait = {WAIT, 1, .domain = d, .limit_ns = 3600 * 1000 * ms};
-    return rc != 0 ? rc : rig_submit(r, orch, &wait, NULL);
+    return rc != 0 ? rc : SUBMIT(r, orch, {WAIT, 1, .domain = d, .limit_ns = 3600 * 1000 * ms});
 }
 
 /* What close cannot drain: a wait, which ends by the abort; a read, which only a kill ends; a loop; a stopped one. */
@@ -523,8 +510,7 @@ static void another_thread_or_a_forked_child_may_not_use_the_worker(void **state
     gate_open(&r, 1);
     assert_code(r.w, tsm_run_wait(run, -1), 0);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static struct rig *captured;
@@ -544,7 +530,7 @@ static int use_the_host_side(tsm_task *t)
                 tsm_unregister(w, captured->call[ADD]),
                 tsm_register_symbol(w, "x", "y", NULL, &c),
                 tsm_host_wait(w, s.r->cells, 4, TSM_READ)};
-    for (size_t i = 0; i < sizeof(rc) / sizeof(rc[0]); i++) {
+    for (size_t i = 0; i < COUNT(rc); i++) {
         if (rc[i] != TSM_EWRONG_THREAD) {
             return tsm_fail(t, "call %zu gives %d", i, rc[i]);
         }
@@ -580,8 +566,7 @@ static void a_task_may_not_use_the_host_side(void **state)
     rig_start(&r);
     assert_code(r.w, tsm_register_symbol(r.w, rig_object, "so_make_a_worker", NULL, &c[1]), 0);
     assert_code(r.w, tsm_worker_run(r.w, submit_strangers, c), 0);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- several workers ---- */
@@ -614,8 +599,7 @@ static void two_workers_run_interleaved_and_one_outlives_the_other(void **state)
         assert_well(&r[1 - first]);
         kill(tsm_worker_pid(r[1 - first].w, 0), SIGKILL);
         await_deaths(&r[1 - first], 1);
-        assert_well(&r[1 - first]);
-        rig_close(&r[1 - first]);
+        rig_close_well(&r[1 - first]);
     }
 }
 
@@ -663,7 +647,7 @@ static uint64_t cpu_ns(int pid)
     if (f) {
         fclose(f);
     }
-    return exact ? ns : (proc_stat(pid, 14) + proc_stat(pid, 15)) * UINT64_C(10000000);
+    return exact ? ns : (help_proc_stat(pid, 14) + help_proc_stat(pid, 15)) * UINT64_C(10000000);
 }
 
 static uint64_t cpu_ns_of_all(struct rig *r)
@@ -685,8 +669,7 @@ static void an_idle_worker_uses_no_cpu(void **state)
     uint64_t before = cpu_ns_of_all(&r);
     poll(NULL, 0, 1000); /* the second that is measured */
     assert_in_range(cpu_ns_of_all(&r) - before, 0, 500000);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- a program that is killed ---- */
@@ -694,15 +677,10 @@ static void an_idle_worker_uses_no_cpu(void **state)
 static int busy_function(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d;
     int rc = 0;
-    opts.name = "busy";
-    opts.chips = (const int[]){0, 1};
-    opts.chip_count = 2;
-    opts.window_bytes = 65536;
     for (int i = 0; i < 4 && rc == 0; i++) {
-        rc = tsm_domain_alloc(orch, &opts, &d);
+        rc = help_alloc(orch, "busy", CHIPS(0, 1), 65536, &d);
         for (int k = 0; k < 3 && rc == 0; k++) {
             int chip = k == 2 ? TSM_SUB : k;
             rc = rig_submit(r, orch, &(struct job){ADD, chip, .inout = 1, .a = 1, .domain = d},
@@ -814,7 +792,5 @@ int main(int argc, char **argv)
         rig_method = strcmp(argv[1], "fork") == 0 ? TSM_FORK : TSM_SPAWN;
         return be_busy(atoi(argv[2]));
     }
-    int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
-    rig_method = TSM_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);
+    return rig_test_both(tests, COUNT(tests));
 }

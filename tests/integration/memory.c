@@ -15,10 +15,7 @@ static int expect_late(tsm_task *t)
 {
     struct tsm_tensor x;
     int rc = tsm_task_tensor(t, 0, &x);
-    uint64_t until = harness_now_ns() + tsm_task_scalar(t, 1);
-    while (harness_now_ns() < until) {
-        sched_yield();
-    }
+    help_take(tsm_task_scalar(t, 1));
     for (uint64_t i = 0; rc == 0 && i < x.shape[0]; i++) {
         if (((uint8_t *)x.data)[i] != tsm_task_scalar(t, 0)) {
             return tsm_fail(t, "byte %llu is %u, not %u", (unsigned long long)i,
@@ -33,10 +30,7 @@ static int fill_late(tsm_task *t)
 {
     struct tsm_tensor x;
     int rc = tsm_task_tensor(t, 0, &x);
-    uint64_t until = harness_now_ns() + tsm_task_scalar(t, 1);
-    while (harness_now_ns() < until) {
-        sched_yield();
-    }
+    help_take(tsm_task_scalar(t, 1));
     if (rc == 0) {
         memset(x.data, (int)tsm_task_scalar(t, 0), x.shape[0]);
     }
@@ -56,14 +50,8 @@ static void open_with_contents(uint32_t chips, uint32_t subs)
 static void give_late(tsm_orch *o, tsm_callable callable, int chip, struct tsm_tensor t,
                       uint8_t value, uint64_t ns)
 {
-    uint64_t scalars[2] = {value, ns};
-    struct tsm_call call = {.callable = callable,
-                            .chip = chip,
-                            .tensors = &t,
-                            .tensor_count = 1,
-                            .scalars = scalars,
-                            .scalar_count = 2};
-    assert_code(world.w, tsm_submit(o, &call, NULL), 0);
+    int rc = help_submit_tensor(o, callable, chip, NULL, &t, SCALARS(value, ns), NULL);
+    assert_code(world.w, rc, 0);
 }
 
 enum { LATE_NS = 3000000 };

@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "domain_help.h"
 
 enum rig_call {
     ADD,
@@ -75,16 +75,6 @@ static inline struct tsm_worker_opts rig_opts(uint32_t chips, uint32_t subs)
     return opts;
 }
 
-static inline tsm_worker *rig_create(const struct tsm_worker_opts *opts)
-{
-    struct tsm_error err;
-    tsm_worker *w = NULL;
-    if (tsm_worker_create(opts, &w, &err) != 0) {
-        fail_msg("tsm_worker_create: %s", err.text);
-    }
-    return w;
-}
-
 static inline void rig_register(struct rig *r)
 {
     static const char *const names[RIG_CALLS] = {
@@ -101,7 +91,7 @@ static inline void rig_make(struct rig *r, const struct tsm_worker_opts *opts)
     memset(r, 0, sizeof(*r));
     r->chips = opts->chips;
     r->subs = opts->subs;
-    r->w = rig_create(opts);
+    r->w = help_create(opts);
     assert_int_equal(pipe(r->begun), 0); /* not close-on-exec: spawned processes find them, too */
     assert_int_equal(pipe(r->open), 0);
     rig_register(r);
@@ -218,6 +208,14 @@ static inline int submit_jobs(tsm_orch *orch, void *arg)
     return rc;
 }
 
+/* The same inside another orchestration function. */
+static inline int rig_submit_list(struct rig *r, tsm_orch *orch, const struct job *list,
+                                  size_t count)
+{
+    struct jobs jobs = {.r = r, .list = list, .count = count};
+    return submit_jobs(orch, &jobs);
+}
+
 static inline int rig_run(struct rig *r, const struct job *list, size_t count)
 {
     struct jobs jobs = {.r = r, .list = list, .count = count};
@@ -230,13 +228,16 @@ static inline int rig_fly(struct rig *r, const struct job *list, size_t count, t
     return tsm_worker_submit_run(r->w, submit_jobs, &jobs, ret);
 }
 
-/* RUN(&r, {ADD, 0, .inout = 1}, {FAIL, 1}): runs these jobs. FLY: the same, in flight. */
+/* RUN(&r, {ADD, 0, .inout = 1}, {FAIL, 1}): runs these jobs. FLY: the same, in flight. SUBMIT: inside a function. */
 #define RUN(r, ...)                                                                                \
     rig_run(r, (const struct job[]){__VA_ARGS__},                                                  \
             sizeof((const struct job[]){__VA_ARGS__}) / sizeof(struct job))
 #define FLY(r, ret, ...)                                                                           \
     rig_fly(r, (const struct job[]){__VA_ARGS__},                                                  \
             sizeof((const struct job[]){__VA_ARGS__}) / sizeof(struct job), ret)
+#define SUBMIT(r, orch, ...)                                                                       \
+    rig_submit_list(r, orch, (const struct job[]){__VA_ARGS__},                                    \
+                    sizeof((const struct job[]){__VA_ARGS__}) / sizeof(struct job))
 
 /* ---- the worker is well ---- */
 
@@ -283,29 +284,34 @@ static inline void assert_well(struct rig *r)
     assert_int_equal(stats.domains_live, 0);
 }
 
-/* ---- processes ---- */
-
-/* Field n of /proc/PID/stat, from 3; 0 when there is no such process. The state (3) as its letter. */
-static inline uint64_t proc_stat(int pid, int field)
+/* The end of most tests. */
+static inline void rig_close_well(struct rig *r)
 {
-    char path[64];
-    char line[1024] = "";
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "r");
-    if (!f) {
-        return 0;
-    }
-    char *at = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
-    fclose(f);
-    for (int i = 2; at && i < field; i++) {
-        at = strchr(at + 1, ' ');
-    }
-    return !at ? 0 : field == 3 ? (uint64_t)at[1] : strtoull(at + 1, NULL, 10);
+    assert_well(r);
+    rig_close(r);
 }
+
+/* Waits until a task has written the cell. */
+static inline void await_cell(const struct rig *r, int cell)
+{
+    while (*(volatile int32_t *)rig_cell(r, cell) == 0) {
+        poll(NULL, 0, 1);
+    }
+}
+
+/* For main: the tests with workers that start by fork, then by spawn. */
+static inline int rig_test_both(const struct CMUnitTest *tests, size_t count)
+{
+    int failed = _cmocka_run_group_tests("fork", tests, count, NULL, NULL);
+    rig_method = TSM_SPAWN;
+    return failed + _cmocka_run_group_tests("spawn", tests, count, NULL, NULL);
+}
+
+/* ---- processes ---- */
 
 static inline int keeper_of(const struct rig *r)
 {
-    return (int)proc_stat(tsm_worker_pid(r->w, 0), 4);
+    return (int)help_proc_stat(tsm_worker_pid(r->w, 0), 4);
 }
 
 static inline uint64_t deaths_of(const struct rig *r)
@@ -320,7 +326,7 @@ static inline void stop_process(int pid)
 {
     assert_true(pid > 0);
     kill(pid, SIGSTOP);
-    while (proc_stat(pid, 3) != 'T') {
+    while (help_proc_stat(pid, 3) != 'T') {
         poll(NULL, 0, 1);
     }
 }

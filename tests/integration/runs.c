@@ -35,7 +35,7 @@ static void what_the_function_returns_comes_back_unchanged(void **state)
                 {-1000, TSM_EFUNCTION},   {TSM_ETIMEOUT, TSM_ETIMEOUT}, {0, 0}};
     struct rig r;
     rig_open(&r, 1, 0);
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+    for (size_t i = 0; i < COUNT(ways); i++) {
         struct returned x = {&r, ways[i].rc, 0};
         assert_int_equal(tsm_worker_run(r.w, only_return, &x), ways[i].rc);
         assert_int_equal(x.calls, 1);
@@ -45,8 +45,7 @@ static void what_the_function_returns_comes_back_unchanged(void **state)
             assert_text(r.w, "the orchestration function returned");
         }
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static int refuse_then_return_another(tsm_orch *orch, void *arg)
@@ -79,27 +78,28 @@ static void a_refusal_that_the_function_returns_keeps_its_text_and_no_other_does
 static int submit_allocate_and_fail(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d[3] = {0};
     void *data = NULL;
-    opts.chips = (const int[]){0, 1};
-    opts.chip_count = 2;
-    opts.window_bytes = 4096;
-    for (int i = 0; i < 3; i++) {
-        opts.name = (const char *[]){"one", "two", "kept"}[i];
-        opts.keep = i == 2;
-        assert_code(r->w, tsm_domain_alloc(orch, &opts, &d[i]), 0);
-    }
+    assert_code(r->w, help_alloc(orch, "one", CHIPS(0, 1), 4096, &d[0]), 0);
+    assert_code(r->w, help_alloc(orch, "two", CHIPS(0, 1), 4096, &d[1]), 0);
+    assert_code(r->w, help_alloc_kept(orch, "kept", CHIPS(0, 1), 4096, &d[2]), 0);
     assert_code(r->w, tsm_scope_begin(orch), 0);
     assert_code(r->w, tsm_alloc(orch, 0, 4096, &data), 0);
-    assert_code(r->w, rig_submit(r, orch, &(struct job){GATE, 0, .out = 1, .domain = d[0]}, NULL),
+    assert_code(r->w,
+                SUBMIT(r, orch, {GATE, 0, .out = 1, .domain = d[0]},
+                       {ADD, 1, .in = 1, .out = 2, .a = 1}, {WAIT, 1, .domain = d[1]}),
                 0);
-    assert_code(r->w, rig_submit(r, orch, &(struct job){ADD, 1, .in = 1, .out = 2, .a = 1}, NULL),
-                0);
-    assert_code(r->w, rig_submit(r, orch, &(struct job){WAIT, 1, .domain = d[1]}, NULL), 0);
     gate_begun(r, 1);
     gate_open(r, 1);
     return -1234;
+}
+
+/* The waiting one may have begun or not. */
+static void drain_begun(struct rig *r)
+{
+    while (poll(&(struct pollfd){.fd = r->begun[0], .events = POLLIN}, 1, 0) > 0) {
+        gate_begun(r, 1);
+    }
 }
 
 static void a_function_that_fails_leaves_no_domain_and_its_error_comes_out(void **state)
@@ -117,16 +117,12 @@ static void a_function_that_fails_leaves_no_domain_and_its_error_comes_out(void 
         tsm_worker_stats(r.w, &stats);
         assert_int_equal(stats.domains_live, 0);
         assert_int_equal(stats.heap_bytes, held);
-        while (poll(&(struct pollfd){.fd = r.begun[0], .events = POLLIN}, 1, 0) > 0) {
-            gate_begun(&r, 1); /* the waiting one may have begun or not */
-        }
+        drain_begun(&r);
         assert_well(&r);
         assert_int_equal(tsm_worker_submit_run(r.w, submit_allocate_and_fail, &r, &run), -1234);
         assert_null(run); /* a graph error comes at once and there is no handle */
         assert_well(&r);
-        while (poll(&(struct pollfd){.fd = r.begun[0], .events = POLLIN}, 1, 0) > 0) {
-            gate_begun(&r, 1);
-        }
+        drain_begun(&r);
     }
     rig_close(&r);
 }
@@ -187,8 +183,7 @@ static void a_function_may_not_run_wait_or_close_and_its_orch_ends_with_it(void 
     assert_code(r.w, FLY(&r, NULL, {ADD, 0, .a = 0}), TSM_EINVAL);
     assert_int_equal(tsm_run_wait(NULL, 0), TSM_EINVAL);
     tsm_run_release(NULL);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* ---- handles ---- */
@@ -298,8 +293,7 @@ static void more_runs_than_fit_in_flight_each_have_their_own_result(void **state
         assert_int_equal(tsm_run_error(run[i])->run, bad ? i + 1 : 0);
         tsm_run_release(run[i]);
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static void sixty_three_runs_fly_before_any_of_them_is_done(void **state)
@@ -384,9 +378,7 @@ static void a_failed_run_leaves_the_run_behind_it_clean(void **state)
                     {ADD, 0, .inout = 3, .a = 1}),
                 0);
     gate_begun(&r, 1);
-    while (*(volatile int32_t *)rig_cell(&r, 4) == 0) {
-        poll(NULL, 0, 1);
-    }
+    await_cell(&r, 4);
     /* Same chip, same cells: reads 4, which was written, and 2, which was only read; writes over 1 and 3. */
     assert_code(r.w,
                 FLY(&r, &run[1], {ADD, 0, .in = 4, .inout = 5, .a = 10},
@@ -405,8 +397,7 @@ static void a_failed_run_leaves_the_run_behind_it_clean(void **state)
     for (int i = 0; i < 3; i++) {
         tsm_run_release(run[i]);
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* A producer on each place, as a group, and skipped behind one; the cells 1.. are what they should have written. */
@@ -420,11 +411,8 @@ static int produce_behind_a_failure(tsm_orch *orch, void *arg)
                               cell_tensor(r, BY_SUB_GROUP, TSM_INOUT),
                               cell_tensor(r, 99, TSM_INPUT), cell_tensor(r, 101, TSM_INOUT)};
     struct tsm_call group[2], subs[2];
-    int rc = rig_submit(r, orch, &(struct job){GATE, 1, .inout = 99}, NULL);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){GATE_FAIL, 0, .inout = BY_CHIP}, NULL);
-    rc = rc != 0
-             ? rc
-             : rig_submit(r, orch, &(struct job){FAIL, TSM_SUB, .in = 99, .inout = BY_SUB}, NULL);
+    int rc = SUBMIT(r, orch, {GATE, 1, .inout = 99}, {GATE_FAIL, 0, .inout = BY_CHIP},
+                    {FAIL, TSM_SUB, .in = 99, .inout = BY_SUB});
     for (int i = 0; i < 2; i++) {
         group[i] = (struct tsm_call){
             .callable = r->call[MEMBER], .chip = i, .tensors = &t[i], .tensor_count = 1};
@@ -436,11 +424,9 @@ static int produce_behind_a_failure(tsm_orch *orch, void *arg)
     /* The group's member on chip 0 is skipped: then the group has not done its work. */
     rc = rc != 0 ? rc : tsm_submit_group(orch, group, 2, NULL);
     rc = rc != 0 ? rc : tsm_submit_group(orch, subs, 2, NULL);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){ADD, 0, .inout = BY_SKIPPED}, NULL);
-    return rc != 0
-               ? rc
-               : rig_submit(r, orch, &(struct job){ADD, TSM_SUB, .in = 1, .inout = BY_SKIPPED_SUB},
-                            NULL);
+    return rc != 0 ? rc
+                   : SUBMIT(r, orch, {ADD, 0, .inout = BY_SKIPPED},
+                            {ADD, TSM_SUB, .in = 1, .inout = BY_SKIPPED_SUB});
 }
 
 /* Reads the cell on a place; *ret is the run, or NULL when submit knew it. */
@@ -491,8 +477,7 @@ static void who_reads_what_a_failed_run_should_have_written_fails_in_flight(void
     }
     assert_nothing_read(&r);
     tsm_run_release(run);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static int read_on_the_host(tsm_orch *orch, void *arg)
@@ -529,8 +514,7 @@ static void who_reads_it_after_the_failed_run_is_over_fails_until_it_is_written(
         assert_code(r.w, RUN(&r, {ADD, 1, .in = cell, .inout = 51}), 0);
     }
     assert_code(r.w, tsm_worker_run(r.w, read_on_the_host, &r), 0);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 static int read_two(tsm_orch *orch, void *arg)
@@ -564,8 +548,7 @@ static void who_reads_from_two_earlier_runs_on_one_chip_fails_with_either(void *
         }
         assert_code(r.w, RUN(&r, {ADD, 0, .out = 1}, {ADD, 0, .out = 2}, {ADD, 0, .out = 3}), 0);
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* More sub tasks than a record lists waits for; one of them fails. */
@@ -673,8 +656,7 @@ static void who_names_a_failed_task_as_predecessor_never_begins(void **state)
         assert_text(r.w, "so_fail");
         assert_int_equal(*rig_cell(&r, 3), 0);
     }
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 /* Run 1: a producer on chip 0 runs on; its consumer on chip 1 is skipped because chip 2 has failed. Run 2 writes the same
@@ -682,20 +664,11 @@ static void who_names_a_failed_task_as_predecessor_never_begins(void **state)
 static int produce_and_fail_elsewhere(tsm_orch *orch, void *arg)
 {
     struct rig *r = arg;
-    struct tsm_domain_opts opts = TSM_DOMAIN_OPTS_INIT;
     tsm_domain *d;
-    opts.name = "tells when the abort is there";
-    opts.chips = (const int[]){3};
-    opts.chip_count = 1;
-    opts.window_bytes = 64;
-    const struct job jobs[] = {
-        {GATE, 0, .inout = 1, .a = 5}, {ADD, 1, .inout = 1, .a = 100}, {FAIL, 2, .out = 4}};
-    int rc = tsm_domain_alloc(orch, &opts, &d);
-    rc = rc != 0 ? rc : rig_submit(r, orch, &(struct job){WAIT, 3, .domain = d}, NULL);
-    for (int i = 0; i < 3 && rc == 0; i++) {
-        rc = rig_submit(r, orch, &jobs[i], NULL);
-    }
-    return rc;
+    int rc = help_alloc(orch, "tells when the abort is there", CHIPS(3), 64, &d);
+    return rc != 0 ? rc
+                   : SUBMIT(r, orch, {WAIT, 3, .domain = d}, {GATE, 0, .inout = 1, .a = 5},
+                            {ADD, 1, .inout = 1, .a = 100}, {FAIL, 2, .out = 4});
 }
 
 static void a_later_run_does_not_overtake_the_producer_of_a_skipped_consumer(void **state)
@@ -720,8 +693,7 @@ static void a_later_run_does_not_overtake_the_producer_of_a_skipped_consumer(voi
     assert_code(r.w, tsm_run_wait(run[0], -1), TSM_ETASK_FAILED);
     tsm_run_release(run[0]);
     tsm_run_release(run[1]);
-    assert_well(&r);
-    rig_close(&r);
+    rig_close_well(&r);
 }
 
 int main(void)
@@ -746,7 +718,5 @@ int main(void)
         TEST(who_names_a_failed_task_as_predecessor_never_begins),
         TEST(a_later_run_does_not_overtake_the_producer_of_a_skipped_consumer)};
     rig_init();
-    int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
-    rig_method = TSM_SPAWN;
-    return failed + cmocka_run_group_tests_name("spawn", tests, NULL, NULL);
+    return rig_test_both(tests, COUNT(tests));
 }

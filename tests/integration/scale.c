@@ -6,7 +6,6 @@
  */
 #include <malloc.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "domain_help.h"
@@ -18,12 +17,6 @@ enum { HANDLE_BYTES = 320 };
 static tsm_worker *worker;
 static tsm_callable work, touch;
 static void *shared;
-
-static int work_task(tsm_task *t)
-{
-    (void)t;
-    return 0;
-}
 
 /* Writes into every window of its domain, as a member. */
 static int touch_task(tsm_task *t)
@@ -68,24 +61,9 @@ static uint64_t rss_of(int pid)
     return (resident - file) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint64_t arena_bytes(void)
-{
-    uint64_t bytes = 0;
-    for (int fd = 0; fd < 64; fd++) {
-        char path[64], target[128];
-        struct stat st;
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        ssize_t n = readlink(path, target, sizeof(target) - 1);
-        if (n > 14 && fstat(fd, &st) == 0 && strncmp(target, "/memfd:transom", 14) == 0) {
-            bytes += (uint64_t)st.st_blocks * 512;
-        }
-    }
-    return bytes;
-}
-
 static struct held look(void)
 {
-    struct held h = {.shared = arena_bytes(),
+    struct held h = {.shared = help_arena_bytes(),
                      .fds = harness_fds(),
                      .mappings = harness_mappings(),
                      .children = harness_children()};
@@ -126,13 +104,7 @@ static void submit(tsm_orch *o, int chip, tsm_domain *d, uint64_t offset, int ta
 {
     struct tsm_tensor t = {
         .data = (uint8_t *)shared + offset, .dtype = TSM_U64, .tag = (uint8_t)tag};
-    struct tsm_call call = {.callable = d ? touch : work,
-                            .chip = chip,
-                            .tensors = &t,
-                            .tensor_count = 1,
-                            .domains = &d,
-                            .domain_count = d != NULL};
-    assert_code(worker, tsm_submit(o, &call, NULL), 0);
+    assert_code(worker, help_submit_tensor(o, d ? touch : work, chip, d, &t, NULL, 0, NULL), 0);
 }
 
 /* Domains of several shapes, small and large, named and unnamed by their tasks; edges over chips and subs; memory
@@ -168,14 +140,9 @@ static int load_orch(tsm_orch *o, void *arg)
 
 static void start(void)
 {
-    struct tsm_worker_opts opts = TSM_WORKER_OPTS_INIT;
-    opts.chips = CHIP_COUNT;
-    opts.subs = SUB_COUNT;
-    opts.heap_bytes = 1u << 20;
-    opts.host_bytes = 1u << 20;
-    opts.lease_bytes = LEASE_BYTES; /* reached by the load: some are evicted, some waited for */
-    assert_int_equal(tsm_worker_create(&opts, &worker, NULL), 0);
-    work = harness_register(worker, "work", work_task);
+    /* The budget of leases is reached by the load: some are evicted, some waited for. */
+    worker = help_create_sized(CHIP_COUNT, SUB_COUNT, 1u << 20, 1u << 20, LEASE_BYTES);
+    work = harness_register(worker, "work", help_work_task);
     touch = harness_register(worker, "touch", touch_task);
     harness_start(worker);
     assert_code(worker, tsm_buffer_create(worker, 4096, &shared), 0);

@@ -9,16 +9,6 @@
 
 #include "domain_help.h"
 
-#define EXPECT(t, expression, code)                                                                \
-    do {                                                                                           \
-        int rc_ = (expression);                                                                    \
-        if (rc_ != (code)) {                                                                       \
-            return tsm_fail(t, "%s is %s", #expression, tsm_code_name(rc_));                       \
-        }                                                                                          \
-    } while (0)
-
-enum { MEMBERS_MAX = 64 };
-
 static tsm_worker *worker;
 
 /* One member of the group per chip of the domain. */
@@ -33,20 +23,15 @@ struct group {
 static int group_orch(tsm_orch *o, void *arg)
 {
     const struct group *g = arg;
-    static int chips[MEMBERS_MAX];
-    static struct tsm_call calls[MEMBERS_MAX];
-    static tsm_domain *d;
+    int chips[HELP_GROUP_MAX];
+    tsm_domain *d;
     for (uint32_t i = 0; i < g->count; i++) {
         chips[i] = (int)(g->falling ? g->count - 1 - i : i);
-        calls[i] = (struct tsm_call){.callable = g->callable,
-                                     .chip = chips[i],
-                                     .domains = &d,
-                                     .domain_count = 1,
-                                     .scalars = g->scalars,
-                                     .scalar_count = COUNT(g->scalars)};
     }
     int rc = help_alloc(o, "team", chips, g->count, g->window_bytes, &d);
-    return rc != 0 ? rc : tsm_submit_group(o, calls, g->count, NULL);
+    return rc != 0 ? rc
+                   : help_submit_group(o, g->callable, d, chips, g->count, g->scalars,
+                                       COUNT(g->scalars));
 }
 
 static tsm_callable start(uint32_t chips, const char *name, tsm_task_fn *fn)

@@ -87,40 +87,48 @@ static struct topology_limits read_machine(const struct machine *m)
     return l;
 }
 
+/* The control groups of this process, and what is mounted. */
+static void put_groups(const struct machine *m, const char *groups, const char *mounts)
+{
+    put(m, "/proc/self/cgroup", groups);
+    put(m, "/proc/self/mountinfo", mounts);
+}
+
 /* ---- limits ---- */
+
+/* What the made-up machine has, and no more than that. */
+static void assert_unlimited(const struct topology_limits *l)
+{
+    assert_int_equal(l->memory_limit, 8000 * MIB);
+    assert_int_equal(l->memory_free, 4000 * MIB);
+    assert_true(l->cpu_millis == UINT64_MAX);
+    assert_true(l->processes_left == UINT64_MAX);
+}
 
 static void without_control_groups_the_machine_is_the_limit(void **state)
 {
     struct topology_limits l = read_machine(*state);
     assert_int_equal(l.memory_total, 8000 * MIB);
-    assert_int_equal(l.memory_limit, 8000 * MIB);
-    assert_int_equal(l.memory_free, 4000 * MIB);
-    assert_true(l.cpu_millis == UINT64_MAX);
-    assert_true(l.processes_left == UINT64_MAX);
+    assert_unlimited(&l);
 }
 
 static void groups_without_limits_change_nothing(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/user.slice/a\n");
-    put(m, "/proc/self/mountinfo", OTHER_MOUNT V2_MOUNT);
+    put_groups(m, "0::/user.slice/a\n", OTHER_MOUNT V2_MOUNT);
     put(m, "/sys/fs/cgroup/user.slice/a/memory.max", "max\n");
     put(m, "/sys/fs/cgroup/user.slice/a/memory.high", "max\n");
     put(m, "/sys/fs/cgroup/user.slice/a/memory.current", "123456\n");
     put(m, "/sys/fs/cgroup/user.slice/a/cpu.max", "max 100000\n");
     put(m, "/sys/fs/cgroup/user.slice/a/pids.max", "max\n");
     struct topology_limits l = read_machine(m);
-    assert_int_equal(l.memory_limit, 8000 * MIB);
-    assert_int_equal(l.memory_free, 4000 * MIB);
-    assert_true(l.cpu_millis == UINT64_MAX);
-    assert_true(l.processes_left == UINT64_MAX);
+    assert_unlimited(&l);
 }
 
 static void the_smallest_limit_of_all_groups_above_counts(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/a/b/c\n");
-    put(m, "/proc/self/mountinfo", OTHER_MOUNT V2_MOUNT);
+    put_groups(m, "0::/a/b/c\n", OTHER_MOUNT V2_MOUNT);
     put(m, "/sys/fs/cgroup/a/b/c/memory.max", "2147483648\n");
     put(m, "/sys/fs/cgroup/a/b/memory.max", "max\n");
     put(m, "/sys/fs/cgroup/a/memory.max", "1073741824\n");
@@ -139,8 +147,7 @@ static void the_smallest_limit_of_all_groups_above_counts(void **state)
 static void memory_high_is_a_limit(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/a\n");
-    put(m, "/proc/self/mountinfo", V2_MOUNT);
+    put_groups(m, "0::/a\n", V2_MOUNT);
     put(m, "/sys/fs/cgroup/a/memory.max", "2147483648\n");
     put(m, "/sys/fs/cgroup/a/memory.high", "1610612736\n");
     put(m, "/sys/fs/cgroup/a/memory.current", "0\n");
@@ -152,8 +159,7 @@ static void memory_high_is_a_limit(void **state)
 static void file_cache_that_can_be_dropped_counts_as_free(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/a\n");
-    put(m, "/proc/self/mountinfo", V2_MOUNT);
+    put_groups(m, "0::/a\n", V2_MOUNT);
     put(m, "/sys/fs/cgroup/a/memory.max", "1073741824\n");
     put(m, "/sys/fs/cgroup/a/memory.current", "1073741824\n");
     put(m, "/sys/fs/cgroup/a/memory.stat",
@@ -164,8 +170,7 @@ static void file_cache_that_can_be_dropped_counts_as_free(void **state)
 static void a_group_over_its_limit_has_nothing_free(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/a\n");
-    put(m, "/proc/self/mountinfo", V2_MOUNT);
+    put_groups(m, "0::/a\n", V2_MOUNT);
     put(m, "/sys/fs/cgroup/a/memory.max", "1048576\n");
     put(m, "/sys/fs/cgroup/a/memory.current", "2097152\n");
     put(m, "/sys/fs/cgroup/a/pids.max", "10\n");
@@ -178,13 +183,12 @@ static void a_group_over_its_limit_has_nothing_free(void **state)
 static void version_1_is_read_per_controller(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup",
-        "9:name=systemd:/\n8:pids:/x\n4:memory:/x/y\n3:cpuset:/\n1:cpu,cpuacct:/z\n0::/\n");
-    put(m, "/proc/self/mountinfo",
-        "32 31 0:29 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
-        "35 31 0:32 / /cg/memory rw - cgroup cgroup rw,memory\n"
-        "39 31 0:36 / /cg/pids rw - cgroup cgroup rw,pids\n"
-        "41 31 0:38 / /cg/unified rw - cgroup2 cgroup2 rw\n");
+    put_groups(m,
+               "9:name=systemd:/\n8:pids:/x\n4:memory:/x/y\n3:cpuset:/\n1:cpu,cpuacct:/z\n0::/\n",
+               "32 31 0:29 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+               "35 31 0:32 / /cg/memory rw - cgroup cgroup rw,memory\n"
+               "39 31 0:36 / /cg/pids rw - cgroup cgroup rw,pids\n"
+               "41 31 0:38 / /cg/unified rw - cgroup2 cgroup2 rw\n");
     put(m, "/cg/memory/memory.limit_in_bytes", "9223372036854771712\n");
     put(m, "/cg/memory/x/memory.limit_in_bytes", "3221225472\n");
     put(m, "/cg/memory/x/memory.usage_in_bytes", "2147483648\n");
@@ -206,8 +210,8 @@ static void version_1_is_read_per_controller(void **state)
 static void a_container_sees_its_own_group_as_the_top(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/docker/abc/inner\n");
-    put(m, "/proc/self/mountinfo", "30 23 0:26 /docker/abc /cg rw master:9 - cgroup2 cgroup rw\n");
+    put_groups(m, "0::/docker/abc/inner\n",
+               "30 23 0:26 /docker/abc /cg rw master:9 - cgroup2 cgroup rw\n");
     put(m, "/cg/memory.max", "1073741824\n");
     put(m, "/cg/inner/memory.max", "2147483648\n");
     put(m, "/memory.max", "1048576\n"); /* outside of the mount: not a control group */
@@ -217,13 +221,11 @@ static void a_container_sees_its_own_group_as_the_top(void **state)
 static void a_group_outside_of_the_mount_counts_from_the_mount_on(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/../other\n");
-    put(m, "/proc/self/mountinfo", V2_MOUNT);
+    put_groups(m, "0::/../other\n", V2_MOUNT);
     put(m, "/sys/fs/cgroup/memory.max", "1073741824\n");
     put(m, "/sys/fs/other/memory.max", "1048576\n");
     assert_int_equal(read_machine(m).memory_limit, 1024 * MIB);
-    put(m, "/proc/self/cgroup", "0::/dockerx\n");
-    put(m, "/proc/self/mountinfo", "30 23 0:26 /docker /cg rw - cgroup2 cgroup rw\n");
+    put_groups(m, "0::/dockerx\n", "30 23 0:26 /docker /cg rw - cgroup2 cgroup rw\n");
     put(m, "/cg/memory.max", "2147483648\n");
     assert_int_equal(read_machine(m).memory_limit, 2048 * MIB);
 }
@@ -231,8 +233,8 @@ static void a_group_outside_of_the_mount_counts_from_the_mount_on(void **state)
 static void escaped_names_are_found(void **state)
 {
     const struct machine *m = *state;
-    put(m, "/proc/self/cgroup", "0::/run\\x2dp1/in\n");
-    put(m, "/proc/self/mountinfo", "30 23 0:26 /run\\134x2dp1 /my\\040cg rw - cgroup2 c rw\n");
+    put_groups(m, "0::/run\\x2dp1/in\n",
+               "30 23 0:26 /run\\134x2dp1 /my\\040cg rw - cgroup2 c rw\n");
     put(m, "/my cg/in/memory.max", "1073741824\n");
     assert_int_equal(read_machine(m).memory_limit, 1024 * MIB);
 }
@@ -244,8 +246,7 @@ static void nonsense_in_the_files_is_no_limit(void **state)
     memset(line, 'a', sizeof(line));
     memcpy(line, "0::/", 4);
     line[sizeof(line) - 1] = '\0';
-    put(m, "/proc/self/cgroup", line);
-    put(m, "/proc/self/mountinfo", "30 23\n\n - \n1 2 3 - cgroup2\n" V2_MOUNT);
+    put_groups(m, line, "30 23\n\n - \n1 2 3 - cgroup2\n" V2_MOUNT);
     put(m, "/sys/fs/cgroup/memory.max", "1\n");
     assert_int_equal(read_machine(m).memory_limit, 8000 * MIB);
     put(m, "/proc/self/cgroup", "\n0\n0:\n::\n0::/\n");
@@ -258,11 +259,17 @@ static void nonsense_in_the_files_is_no_limit(void **state)
     assert_true(l.cpu_millis == UINT64_MAX);
 }
 
+static cpu_set_t own_cores(void)
+{
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+    return set;
+}
+
 static void this_machine_has_cores_and_memory(void **state)
 {
     (void)state;
-    cpu_set_t set;
-    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+    cpu_set_t set = own_cores();
     assert_int_equal(topology_cores(), CPU_COUNT(&set));
     assert_true(topology_memory_limit() >= 16 * MIB);
     assert_true(topology_memory_limit() == topology_memory_limit());
@@ -297,13 +304,6 @@ static cpu_set_t pinned_child(int pin, uint32_t index, uint32_t count, const cpu
     close(fds[0]);
     close(fds[1]);
     return got;
-}
-
-static cpu_set_t own_cores(void)
-{
-    cpu_set_t set;
-    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
-    return set;
 }
 
 static int is_subset(const cpu_set_t *a, const cpu_set_t *b)
