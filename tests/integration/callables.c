@@ -239,6 +239,30 @@ static void tasks_submitted_before_their_callable_is_unregistered_run(void **sta
     rig_close(&r);
 }
 
+/* Names so_many_NNN write their number: what a handle means shows in the cells, whatever entry is behind it. */
+static void callables_that_come_and_go_are_each_what_they_say(void **state)
+{
+    (void)state;
+    struct rig r;
+    tsm_callable before = {0};
+    rig_open(&r, 1, 1);
+    for (int i = 0; i < 200; i++) {
+        char name[16];
+        tsm_callable c = {0};
+        snprintf(name, sizeof(name), "so_many_%03x", i % 64);
+        assert_code(r.w, symbol(&r, name, &c), 0);
+        assert_true(c.value != before.value);
+        struct everywhere e = {&r, c};
+        assert_code(r.w, tsm_worker_run(r.w, submit_everywhere, &e), 0);
+        assert_int_equal(*rig_cell(&r, 1), i % 64);
+        assert_int_equal(*rig_cell(&r, 2), i % 64);
+        assert_code(r.w, tsm_unregister(r.w, c), 0);
+        assert_code(r.w, tsm_worker_run(r.w, submit_everywhere, &e), TSM_ESTALE);
+        before = c;
+    }
+    rig_close(&r);
+}
+
 /* ---- many ---- */
 
 static void more_than_a_thousand_callables_are_each_what_they_say(void **state)
@@ -424,6 +448,7 @@ int main(void)
         TEST(what_cannot_be_registered_is_refused_by_name),
         TEST(unknown_foreign_and_unregistered_handles_are_refused_by_name),
         TEST(tasks_submitted_before_their_callable_is_unregistered_run),
+        TEST(callables_that_come_and_go_are_each_what_they_say),
         TEST(more_than_a_thousand_callables_are_each_what_they_say),
         TEST(a_symbol_after_start_reaches_every_child_also_later_ones),
         TEST(a_symbol_waits_for_the_tasks_in_front_of_it),
