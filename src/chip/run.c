@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "base/sys.h"
 #include "chip/chip.h"
+#include "shm/mark.h"
 
 bool run_is_aborted(const struct chip *c, uint64_t run)
 {
@@ -53,12 +54,6 @@ static void skip(struct chip *c, const struct record *rec, uint64_t number)
     struct mark *m = &c->page->mark[rec->run % RUN_SLOTS];
     a64_store(&m->skipped, a64_load(&m->skipped) + 1);
     a64_store(&c->page->skipped, a64_load(&c->page->skipped) + 1);
-}
-
-static bool mark_says(const struct mark *m, uint32_t run, uint64_t number)
-{
-    uint64_t of = a64_acquire(&m->run); /* pairs with make_mark */
-    return of != 0 && (uint32_t)of == run && number >= m->first_bad;
 }
 
 /* Whether the awaited task of `run` failed or was skipped. Its word has been reached. */

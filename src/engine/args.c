@@ -57,7 +57,7 @@ static int locate_block(tsm_worker *w, int chip, uint64_t address, uint64_t byte
                              what, (unsigned long long)bytes, (unsigned long long)address,
                              (unsigned long long)block.bytes);
     }
-    *ret = (struct located){chip, NULL, block.base, block.base + block.bytes};
+    *ret = (struct located){chip, NULL};
     return 0;
 }
 
@@ -84,7 +84,7 @@ static int locate_window(tsm_worker *w, uint64_t address, uint64_t bytes, const 
                              (unsigned long long)bytes, (unsigned long long)(address - lo),
                              (unsigned long long)l->desc->window_bytes);
     }
-    *ret = (struct located){(int)l->members[rank], l->domain, lo, hi};
+    *ret = (struct located){(int)l->members[rank], l->domain};
     return 0;
 }
 

@@ -109,7 +109,6 @@ struct tsm_run {
     uint32_t *touched;
     uint32_t touched_count, touched_checked;
     uint64_t pool_first, pool_checked;
-    uint64_t tasks;
     bool failed; /* the orchestrator raised its abort word */
     int result;
     struct tsm_error error; /* code 0: none yet */
@@ -245,7 +244,6 @@ void worker_free_tables(tsm_worker *w);
 int worker_promise(tsm_worker *w, uint64_t bytes);
 
 /* ---- start.c ---- */
-int start_processes(tsm_worker *w);
 void stop_processes(tsm_worker *w, bool kill);
 /* Whether keeper and worker are still able to run anything; else fills the error, EWORKER_FAILED. */
 int worker_alive(tsm_worker *w);
@@ -296,7 +294,6 @@ void scratch_fini(tsm_worker *w);
 struct located {
     int chip;           /* CHIP_HOST: host memory */
     tsm_domain *domain; /* of a window, else NULL */
-    uint64_t lo, hi;    /* the block or window */
 };
 int locate(tsm_worker *w, uint64_t address, uint64_t bytes, const char *what, struct located *ret);
 

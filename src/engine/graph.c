@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "shm/mark.h"
 
 enum { ID_SHIFT = 48, ID_SUB = 0xffff, ID_GROUP = 0xfffe, POOL_WAITS_MAX = 64 };
 
@@ -20,12 +21,6 @@ tsm_task_id task_id(uint32_t place, uint64_t value)
 }
 
 /* ---- what is known of tasks ---- */
-
-static bool mark_says(const struct mark *m, uint32_t run, uint64_t value)
-{
-    uint64_t of = a64_acquire(&m->run); /* pairs with make_mark */
-    return of != 0 && (uint32_t)of == run && value >= m->first_bad;
-}
 
 /* The line of timeline and marks is written for every task of the chip, so it is read only for news. Marks are
  * made before the timeline passes their task: those read after it cover all up to it. */

@@ -472,6 +472,15 @@ static bool advance(tsm_worker *w, struct lease *l)
     return true;
 }
 
+/* Moves it on, and among the clean ones when that is what it has become. */
+static void settle(tsm_worker *w, struct lease *l)
+{
+    if (advance(w, l)) {
+        cooling_remove(w, l);
+        clean_add(w, l);
+    }
+}
+
 void leases_progress(tsm_worker *w)
 {
     struct lease *l = w->cooling_first;
@@ -481,10 +490,7 @@ void leases_progress(tsm_worker *w)
         if (l == w->cooling_first && w->cooling_cursor && w->cooling_cursor != l) {
             next = w->cooling_cursor;
         }
-        if (advance(w, l)) {
-            cooling_remove(w, l);
-            clean_add(w, l);
-        }
+        settle(w, l);
         w->cooling_cursor = next;
         l = next;
     }
@@ -494,10 +500,7 @@ bool leases_any_clean(tsm_worker *w)
 {
     for (struct lease *l = w->cooling_first, *next; l && !w->holding; l = next) {
         next = l->next;
-        if (advance(w, l)) {
-            cooling_remove(w, l);
-            clean_add(w, l);
-        }
+        settle(w, l);
     }
     return w->oldest != NULL;
 }

@@ -389,7 +389,6 @@ static int begin(tsm_worker *w, tsm_run **ret)
     run->holders = 1;
     run->touched_count = run->touched_checked = 0;
     run->pool_first = run->pool_checked = 0;
-    run->tasks = 0;
     run->failed = false;
     run->result = 0;
     memset(&run->error, 0, sizeof(run->error));

@@ -236,7 +236,6 @@ static void publish(tsm_worker *w, const struct plan *p, struct record *rec)
     uint64_t number = ring_publish(&w->rings[ring], rec, plan_write(p, rec));
     run_touch(w->current, ring, number);
     name_domains(p, ring, number);
-    w->current->tasks++;
     w->stats.tasks++;
 }
 

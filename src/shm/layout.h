@@ -327,7 +327,7 @@ struct keeper_page {
     a64 deaths;   /* of children, ever */
     a64 replaced; /* equal to deaths when all dead ones have been replaced */
     a64 start_ns;
-    int32_t error_code, error_errno, error_place, error_detail;
+    int32_t error_code, error_errno, error_place, reserved0;
     uint8_t reserved[16];
     char text[448];
     a64 aborts[RUN_SLOTS];
