@@ -226,6 +226,10 @@ static void add_wait(struct text *t, const struct snapshot *s, const struct wait
             add(t, " (it is %" PRIu64 ")", w->seen);
         }
         break;
+    case WAIT_SIGNALS:
+        add(t, "any of %u signals %s %" PRIu64 " in domain %" PRIu64 ", rank %u", want->place,
+            compare_name(want->compare), want->value, want->domain, want->rank);
+        break;
     case WAIT_STATE:
         add(t, "its processes");
         break;
@@ -265,7 +269,7 @@ static struct text describe_place(const struct snapshot *s, const struct place_v
         }
         add(&t, ", record %" PRIu64, v->begun);
     }
-    if (kind == WAIT_SIGNAL || kind == WAIT_WORD) {
+    if (kind == WAIT_SIGNAL || kind == WAIT_SIGNALS || kind == WAIT_WORD) {
         if (v->task == 0 && v->published != 0) {
             add(&t, "before record %" PRIu64, v->done + 1);
         }
@@ -324,7 +328,8 @@ static void print_worker(const struct snapshot *s)
 
 /* ---- for programs ---- */
 
-static const char *const wait_names[] = {"nothing", "ring", "word", "pool", "signal", "state"};
+static const char *const wait_names[] = {"nothing", "ring",    "word", "pool",
+                                         "signal",  "signals", "state"};
 
 static void emit_wait(struct json *j, const struct wait_view *w)
 {
@@ -335,7 +340,8 @@ static void emit_wait(struct json *j, const struct wait_view *w)
     json_begin(j, "wait", '{');
     json_string(j, "for", wait_names[want->kind]);
     json_u64(j, "since_ns", w->since_ns);
-    if (want->kind == WAIT_WORD || want->kind == WAIT_SIGNAL) {
+    bool inside = want->kind == WAIT_SIGNAL || want->kind == WAIT_SIGNALS;
+    if (want->kind == WAIT_WORD || inside) {
         json_u64(j, "task", want->task);
         json_u64(j, "value", want->value);
     }
@@ -344,7 +350,7 @@ static void emit_wait(struct json *j, const struct wait_view *w)
     } else if (want->kind == WAIT_WORD) {
         json_u64(j, "place", want->place);
     }
-    if (want->kind == WAIT_SIGNAL) {
+    if (inside) {
         json_string(j, "compare", compare_name(want->compare));
         json_u64(j, "domain", want->domain);
         json_u64(j, "rank", want->rank);

@@ -52,7 +52,7 @@ enum {
     TSM_ESTATE = -13,           /* not allowed now: outside a run, before start, ... */
     TSM_ESTALE = -14,           /* a handle or id of something released, unregistered or closed */
     TSM_ERANGE = -15,           /* outside the memory or the window it names */
-    TSM_EPEER = -16,            /* a member of the domain is dead */
+    TSM_EPEER = -16,            /* a member of the domain is dead, or has aborted it */
     TSM_EPROTOCOL = -17,        /* a child wrote nonsense into its own page */
     TSM_EEXIST = -18,           /* the name is in use */
     TSM_ENOENT = -19,           /* no such name, member or symbol */
@@ -384,6 +384,13 @@ int tsm_domain_context(tsm_domain *domain, int chip, struct tsm_domain_context *
 /* A buffer of a member's window as a tensor: 1-D, dtype and count as declared, tag INPUT.
  * Returns: ENOENT when the chip is no member or there is no such buffer, ESTALE. */
 int tsm_domain_buffer(tsm_domain *domain, int chip, const char *name, struct tsm_tensor *ret);
+/* What a task reads or writes of a rank's window, for tsm_call.tensors: `count` elements from `first` of a buffer,
+ * 1-D and with the dtype of its declaration, or of the whole window as bytes (buffer NULL). count TSM_REST: all
+ * from first on. 0 elements are an empty tensor. tag: enum tsm_tag, 0 is INPUT. Any chip or sub worker may be given it.
+ * Returns: EINVAL (d or ret NULL, unknown tag), ERANGE (rank, first, count), ENOENT (no such buffer), ESTALE. */
+#define TSM_REST UINT64_MAX
+int tsm_domain_tensor(tsm_domain *domain, uint32_t rank, const char *buffer, uint64_t first,
+                      uint64_t count, int tag, struct tsm_tensor *ret);
 
 #ifdef __cplusplus
 }

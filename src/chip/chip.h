@@ -33,7 +33,8 @@ struct chip {
     void *device;
     struct loaded *loaded; /* by callable index */
     uint64_t loaded_count;
-    tsm_ctx *ctxs; /* of the running task's domains */
+    tsm_ctx *ctxs; /* of the running task's domains; task NULL: not asked for yet */
+    struct domain_state *states;
     uint32_t ctx_count;
     uint64_t pool_head; /* sub: pool records up to this one are claimed */
 };
@@ -75,14 +76,30 @@ bool control_execute(struct chip *c, const struct record *rec);
 bool chip_should_leave(const struct chip *c);
 _Noreturn void chip_leave(struct chip *c);
 
-/* chip/task.c */
+/* ---- the task side ---- */
+
+enum { USER_OPS = 16, OP_USER = 32 /* the first of them, as `op` */, TEXT_BYTES = 320 };
+
+/* A view of a domain, or of a sub-group: then `ranks` has the domain rank of each of its own. */
 struct tsm_ctx {
     struct chip *chip;
-    const tsm_task *task;
+    tsm_task *task;
     const struct domain_desc *desc;
-    const uint32_t *members;
-    uint32_t rank;
-    uint32_t generation;
+    const uint32_t *members;    /* chips, by domain rank */
+    const uint32_t *ranks;      /* NULL: the domain itself */
+    uint32_t rank, size;        /* in the sub-group */
+    uint32_t self;              /* own domain rank */
+    uint32_t generation;        /* of the lease, from the record */
+    uint32_t group;             /* hash of ranks; 0: the domain */
+    int64_t timeout_ns;         /* of collectives; < 0: none */
+    struct domain_state *state; /* shared by all views of the domain in this task */
+    struct tsm_ctx *next;       /* sub-groups of the task */
+};
+
+/* What all views of one domain share in one task; of this process alone. */
+struct domain_state {
+    char text[TEXT_BYTES]; /* of a misuse */
+    uint64_t fences;       /* chaos mode: tsm_fence so far */
 };
 
 struct tsm_task {
@@ -91,14 +108,39 @@ struct tsm_task {
     const uint16_t *tensor_offsets; /* in units of 8 bytes from the record */
     const uint64_t *scalars;
     const struct record_domain *domains;
+    tsm_ctx *groups; /* sub-groups made so far */
+    struct {
+        tsm_combine_fn *combine;
+        void *arg;
+    } ops[USER_OPS];
+    uint32_t op_count;
     bool failed;
     char text[MARK_TEXT];
 };
-/* Waits until look(ctx) is nonzero, or the run is aborted: TSM_EABORTED, TSM_ETIMEOUT. */
-int task_wait_signal(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
-                     int64_t timeout_ns);
+
+/* chip/task.c */
 void task_init(tsm_task *t, struct chip *c, const struct record *rec);
+/* Completes what is pending and frees what the task made. */
+void task_fini(tsm_task *t);
+
+/* chip/domain.c */
+static inline uint32_t domain_rank(const tsm_ctx *c, uint32_t rank)
+{
+    return c->ranks ? c->ranks[rank] : rank;
+}
+static inline uint8_t *window_of(const tsm_ctx *c, uint32_t domain_rank)
+{
+    return (uint8_t *)(uintptr_t)(c->desc->base + domain_rank * c->desc->stride);
+}
 /* Address of s in rank's window if `bytes` fit there; else NULL and *ret_code. */
 void *sym_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_t bytes, int *ret_code);
+/* Whether the domain has been aborted by a member. */
+bool domain_is_aborted(const tsm_ctx *c);
+
+/* chip/signal.c */
+/* Waits until the 64-bit word, in the own window or behind it, compares with value. 0, TSM_EABORTED, TSM_EPEER,
+ * TSM_ETIMEOUT. */
+int task_wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
+                   int64_t timeout_ns);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/fault.h"
 #include "base/sys.h"
+#include "chip/chaos.h"
 #include "chip/chip.h"
 #include "shm/mark.h"
 
@@ -197,8 +198,9 @@ static void report_failure(struct chip *c, const struct record *rec, uint64_t nu
     if (t->failed) {
         snprintf(text, sizeof(text), "task '%s' failed: %.120s", callable_name(c, rec), t->text);
     } else {
-        snprintf(text, sizeof(text), "task '%s' returned %d%s%s", callable_name(c, rec), rc,
-                 rc < 0 ? " " : "", rc < 0 ? tsm_code_name(rc) : "");
+        snprintf(text, sizeof(text), "task '%s' returned %d%s%s%s%.120s", callable_name(c, rec), rc,
+                 rc < 0 ? " " : "", rc < 0 ? tsm_code_name(rc) : "", t->text[0] ? ": " : "",
+                 t->text);
     }
     make_mark(c, rec, number, TSM_ETASK_FAILED, rc, text);
 }
@@ -218,7 +220,9 @@ static bool run_task(struct chip *c, const struct record *rec, uint64_t number, 
     }
     task_init(&task, c, rec);
     begin(c, rec, number, start);
+    chaos_task_begin(c, rec);
     int rc = c->backend->launch(c->device, function, &task);
+    task_fini(&task);
     TSM_FAULT("task");
     bool ok = rc == 0 && !task.failed;
     if (!ok) {

@@ -19,8 +19,13 @@ struct view {
 
 struct snapshot {
     struct view views[PLACES_MAX];
-    uint32_t waiting_inside; /* tasks that wait for a signal */
+    uint32_t waiting_inside; /* tasks that wait for signals */
 };
+
+static bool waits_inside(const struct want *want)
+{
+    return want->kind == WAIT_SIGNAL || want->kind == WAIT_SIGNALS;
+}
 
 static bool pool_has_ready(const tsm_worker *w)
 {
@@ -43,14 +48,41 @@ static bool pool_has_ready(const tsm_worker *w)
     return false;
 }
 
+/* Whether a member has aborted the domain in whose window, or behind it, the word lies. */
+static bool domain_is_aborted(const tsm_worker *w, uint64_t address)
+{
+    const struct lease *l = lease_at(w, address);
+    if (!l) {
+        return false;
+    }
+    uint64_t window = address - (address - l->base) % l->stride;
+    const struct sync_head *head =
+        (const struct sync_head *)(uintptr_t)(window + l->stride - sync_bytes(l->size));
+    uint64_t word = a64_acquire(&head->aborted); /* pairs with tsm_abort */
+    return word >> STAMP_NUMBER == (l->generation & STAMP_GENERATIONS) &&
+           (word & STAMP_NUMBERS) != 0;
+}
+
+/*
+ * A wait for one of several signals is not judged by its words, which only the waiter knows, but by its own last look.
+ * Who stored since then has rung (and the bell has moved), or has not seen it asleep, and then the look has seen the
+ * store. All who store are asleep themselves since the first pass, so nothing is in between.
+ */
+static bool finds_nothing(const tsm_worker *w, uint32_t place, const struct want *want)
+{
+    return want->kind == WAIT_SIGNALS ? wait_has_looked(&w->arena, place)
+                                      : !want_met(&w->arena, place, want);
+}
+
 /* Whether the process of this place can still move by itself or by what is already there. */
 static bool can_move(tsm_worker *w, uint32_t place, const struct want *want)
 {
     const struct arena *a = &w->arena;
     uint64_t own_next = timeline_read(a, place) + 1;
-    const tsm_run *run = want->kind == WAIT_SIGNAL ? run_of(w, want->run) : NULL;
-    if (run && run_has_cause(w, run)) {
-        return true; /* the wait ends with ABORTED */
+    const tsm_run *run = waits_inside(want) ? run_of(w, want->run) : NULL;
+    if ((run && run_has_cause(w, run)) ||
+        (waits_inside(want) && domain_is_aborted(w, want->address))) {
+        return true; /* the wait ends with ABORTED or PEER */
     }
     switch (want->kind) {
     case WAIT_RING:
@@ -59,8 +91,9 @@ static bool can_move(tsm_worker *w, uint32_t place, const struct want *want)
         return w->rings[place].published >= own_next || pool_has_ready(w);
     case WAIT_WORD:
     case WAIT_SIGNAL:
+    case WAIT_SIGNALS:
         return want->deadline_ns != 0 || a64_load(&arena_page(a, place)->deadline_ns) != 0 ||
-               want_met(a, place, want);
+               !finds_nothing(w, place, want);
     default:
         return true;
     }
@@ -78,7 +111,7 @@ static bool all_stuck(tsm_worker *w, struct snapshot *s, bool compare)
             return false;
         }
         s->views[place] = v;
-        s->waiting_inside += v.want.kind == WAIT_SIGNAL;
+        s->waiting_inside += waits_inside(&v.want);
     }
     return true;
 }
@@ -114,14 +147,33 @@ static const char *task_name(const tsm_worker *w, uint32_t place)
     return callable < w->callable_count ? callable_name_of(w, callable) : "?";
 }
 
+/* Offset of an address in the area behind its window; false when it lies in the window. */
+static bool in_sync_area(const struct lease *l, uint64_t address, uint64_t *ret)
+{
+    uint64_t offset = (address - l->base) % l->stride;
+    uint64_t area = l->stride - sync_bytes(l->size);
+    *ret = offset - area;
+    return offset >= area;
+}
+
+/* Whose message, or whose word that a message was taken, the address in the area is. */
+static void say_collective(struct text *t, const struct lease *l, uint64_t at)
+{
+    uint64_t credits = sync_credit_offset(l->size), channels = sync_channel_offset(l->size);
+    say(t, "a collective of domain '%s'", l->desc->name);
+    if (at >= channels) {
+        uint64_t of_one = sync_depth(l->size) * sizeof(struct sync_message);
+        say(t, ": a message of rank %llu", (unsigned long long)((at - channels) / of_one));
+    } else if (at >= credits && at < sync_stage_offset(l->size)) {
+        say(t, ": the credit of rank %llu",
+            (unsigned long long)((at - credits) / sizeof(struct sync_credit)));
+    }
+}
+
 /* "slot 'flags'[2] of domain 'tp'": the buffer in which the word lies. */
 static void say_slot(struct text *t, const struct lease *l, uint64_t address)
 {
     uint64_t offset = (address - l->base) % l->stride;
-    if (offset >= l->stride - sizeof(struct sync_area)) {
-        say(t, "a barrier of domain '%s'", l->desc->name);
-        return;
-    }
     const struct desc_buffer *b =
         (const struct desc_buffer *)((const uint8_t *)l->desc + l->desc->buffers_offset);
     for (uint32_t i = 0; i < l->desc->buffer_count; i++) {
@@ -156,19 +208,36 @@ static void say_pool_record(const tsm_worker *w, struct text *t, uint64_t number
     }
 }
 
+static void say_inside(const tsm_worker *w, struct text *t, uint32_t place, const struct want *want)
+{
+    const struct lease *l = lease_at(w, want->address);
+    uint64_t at;
+    say(t, "\n  task '%s' on ", task_name(w, place));
+    say_place(w, t, place);
+    say(t, " waits for ");
+    if (want->kind == WAIT_SIGNALS) {
+        say(t, "any of %u signals, the first ", want->place);
+    }
+    if (l && in_sync_area(l, want->address, &at)) {
+        say_collective(t, l, at);
+        say(t, " (rank %u)", want->rank); /* the number it wants says nothing to a reader */
+        return;
+    }
+    if (l) {
+        say_slot(t, l, want->address);
+    }
+    say(t, " (rank %u) %s %llu", want->rank, compare_name(want->compare),
+        (unsigned long long)want->value);
+    if (want->kind == WAIT_SIGNAL) {
+        uint64_t seen = a64_load((const a64 *)(uintptr_t)want->address);
+        say(t, ", sees %llu", (unsigned long long)seen);
+    }
+}
+
 static void say_wait(tsm_worker *w, struct text *t, uint32_t place, const struct want *want)
 {
-    if (want->kind == WAIT_SIGNAL) {
-        const struct lease *l = lease_at(w, want->address);
-        uint64_t seen = a64_load((const a64 *)(uintptr_t)want->address);
-        say(t, "\n  task '%s' on ", task_name(w, place));
-        say_place(w, t, place);
-        say(t, " waits for ");
-        if (l) {
-            say_slot(t, l, want->address);
-        }
-        say(t, " (rank %u) %s %llu, sees %llu", want->rank, compare_name(want->compare),
-            (unsigned long long)want->value, (unsigned long long)seen);
+    if (waits_inside(want)) {
+        say_inside(w, t, place, want);
     } else if (want->kind == WAIT_WORD) {
         say(t, "\n  the next task of ");
         say_place(w, t, place);
@@ -223,7 +292,7 @@ void deadlock_check(tsm_worker *w)
     for (uint32_t place = 0; place < w->arena.places; place++) {
         const struct want *want = &s.views[place].want;
         say_wait(w, &t, place, want);
-        if (want->kind == WAIT_SIGNAL && !first) {
+        if (waits_inside(want) && !first) {
             first = want;
             first_place = place;
         }
@@ -231,7 +300,7 @@ void deadlock_check(tsm_worker *w)
     say_orchestrator(w, &t);
     for (uint32_t place = 0; place < w->arena.places; place++) {
         const struct want *want = &s.views[place].want;
-        tsm_run *run = want->kind == WAIT_SIGNAL ? run_of(w, want->run) : NULL;
+        tsm_run *run = waits_inside(want) ? run_of(w, want->run) : NULL;
         if (run) {
             run_fail(run, TSM_EDEADLOCK, first->task, (int)first_place, "%s", what);
         }

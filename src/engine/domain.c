@@ -645,15 +645,21 @@ uint32_t tsm_domain_size(const tsm_domain *d)
     return d->size;
 }
 
-static int find_rank(tsm_domain *d, int chip, uint32_t *ret)
+static int check_live(tsm_domain *d)
 {
     int rc = worker_check(d->worker, CHECK_READY);
+    if (rc == 0 && d->released) {
+        rc = worker_refuse(d->worker, TSM_ESTALE, "domain '%s' (id %llu) has been released",
+                           d->name, (unsigned long long)d->id);
+    }
+    return rc;
+}
+
+static int find_rank(tsm_domain *d, int chip, uint32_t *ret)
+{
+    int rc = check_live(d);
     if (rc != 0) {
         return rc;
-    }
-    if (d->released) {
-        return worker_refuse(d->worker, TSM_ESTALE, "domain '%s' (id %llu) has been released",
-                             d->name, (unsigned long long)d->id);
     }
     for (uint32_t r = 0; r < d->size; r++) {
         if ((int)d->lease->members[r] == chip) {
@@ -663,6 +669,20 @@ static int find_rank(tsm_domain *d, int chip, uint32_t *ret)
     }
     return worker_refuse(d->worker, TSM_ENOENT, "chip %d is not a member of domain '%s'", chip,
                          d->name);
+}
+
+static int find_buffer(tsm_domain *d, const char *name, const struct desc_buffer **ret)
+{
+    const struct domain_desc *desc = d->lease->desc;
+    const struct desc_buffer *b =
+        (const struct desc_buffer *)((const uint8_t *)desc + desc->buffers_offset);
+    for (uint32_t i = 0; i < desc->buffer_count; i++) {
+        if (strcmp(b[i].name, name) == 0) {
+            *ret = &b[i];
+            return 0;
+        }
+    }
+    return worker_refuse(d->worker, TSM_ENOENT, "domain '%s' has no buffer '%s'", d->name, name);
 }
 
 int tsm_domain_context(tsm_domain *d, int chip, struct tsm_domain_context *ret)
@@ -684,26 +704,64 @@ int tsm_domain_context(tsm_domain *d, int chip, struct tsm_domain_context *ret)
     return 0;
 }
 
+/* `count` elements from `first` of a place in rank's window. */
+static struct tsm_tensor window_tensor(const tsm_domain *d, uint32_t rank, uint64_t offset,
+                                       uint32_t dtype, int tag, uint64_t first, uint64_t count)
+{
+    const struct domain_desc *desc = d->lease->desc;
+    uint64_t at = desc->base + rank * desc->stride + offset + first * tsm_dtype_bytes((int)dtype);
+    return (struct tsm_tensor){.data = (void *)(uintptr_t)at,
+                               .dtype = (uint8_t)dtype,
+                               .tag = (uint8_t)tag,
+                               .ndim = 1,
+                               .shape = {count}};
+}
+
 int tsm_domain_buffer(tsm_domain *d, int chip, const char *name, struct tsm_tensor *ret)
 {
     uint32_t rank = 0;
+    const struct desc_buffer *b = NULL;
     int rc = d && name && ret ? find_rank(d, chip, &rank) : TSM_EINVAL;
+    if (rc != 0 || (rc = find_buffer(d, name, &b)) != 0) {
+        return rc;
+    }
+    *ret = window_tensor(d, rank, b->offset, b->dtype, TSM_INPUT, 0, b->count);
+    return 0;
+}
+
+int tsm_domain_tensor(tsm_domain *d, uint32_t rank, const char *buffer, uint64_t first,
+                      uint64_t count, int tag, struct tsm_tensor *ret)
+{
+    int rc = d ? check_live(d) : TSM_EINVAL;
     if (rc != 0) {
         return rc;
     }
-    const struct domain_desc *desc = d->lease->desc;
-    const struct desc_buffer *b =
-        (const struct desc_buffer *)((const uint8_t *)desc + desc->buffers_offset);
-    for (uint32_t i = 0; i < desc->buffer_count; i++) {
-        if (strcmp(b[i].name, name) == 0) {
-            memset(ret, 0, sizeof(*ret));
-            ret->data = (void *)(uintptr_t)(desc->base + rank * desc->stride + b[i].offset);
-            ret->dtype = (uint8_t)b[i].dtype;
-            ret->tag = TSM_INPUT;
-            ret->ndim = 1;
-            ret->shape[0] = b[i].count;
-            return 0;
-        }
+    const struct desc_buffer whole = {.count = d->lease->desc->window_bytes, .dtype = TSM_U8};
+    const struct desc_buffer *b = &whole;
+    if (!ret) {
+        return worker_refuse(d->worker, TSM_EINVAL, "domain '%s': ret is NULL", d->name);
     }
-    return worker_refuse(d->worker, TSM_ENOENT, "domain '%s' has no buffer '%s'", d->name, name);
+    if (tag < 0 || tag > TSM_NO_DEP) {
+        return worker_refuse(d->worker, TSM_EINVAL, "domain '%s': tag is %d", d->name, tag);
+    }
+    if (rank >= d->size) {
+        return worker_refuse(d->worker, TSM_ERANGE,
+                             "domain '%s': rank is %u; there are ranks 0 to %u", d->name, rank,
+                             d->size - 1);
+    }
+    if (buffer && (rc = find_buffer(d, buffer, &b)) != 0) {
+        return rc;
+    }
+    uint64_t left = first <= b->count ? b->count - first : 0;
+    if (first > b->count || (count != TSM_REST && count > left)) {
+        return worker_refuse(
+            d->worker, TSM_ERANGE,
+            "domain '%s': first is %llu and count %llu, but %s%s%s has %llu elements", d->name,
+            (unsigned long long)first, (unsigned long long)count,
+            buffer ? "buffer '" : "the window", buffer ? buffer : "", buffer ? "'" : "",
+            (unsigned long long)b->count);
+    }
+    *ret = window_tensor(d, rank, b->offset, b->dtype, tag ? tag : TSM_INPUT, first,
+                         count == TSM_REST ? left : count);
+    return 0;
 }

@@ -243,6 +243,15 @@ void worker_free_tables(tsm_worker *w);
 /* Refuses memory beyond the machine's or the control group's limit. */
 int worker_promise(tsm_worker *w, uint64_t bytes);
 
+/* ---- tuning.c ---- */
+/* The built-in values, or those of the file that TRANSOM_TUNING names over them. Returns: TSM_EINVAL with file,
+ * line and text. *ret only on success. */
+int tuning_load(struct tuning *ret, struct tsm_error *err);
+/* Lines "name value" over what *t holds; # begins a comment. */
+int tuning_read(const char *path, struct tuning *t, struct tsm_error *err);
+/* The lines that tuning_read takes. */
+void tuning_write(const struct tuning *t, char *text, size_t bytes);
+
 /* ---- start.c ---- */
 void stop_processes(tsm_worker *w, bool kill);
 /* Whether keeper and worker are still able to run anything; else fills the error, EWORKER_FAILED. */

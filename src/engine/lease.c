@@ -73,9 +73,9 @@ static uint64_t round_up(uint64_t n, uint64_t to)
 }
 
 /* Sizes a little apart share leases: eight classes to a power of two, whole pages. */
-static uint64_t size_class(uint64_t window_bytes)
+static uint64_t size_class(uint64_t window_bytes, uint32_t size)
 {
-    uint64_t need = round_up(window_bytes, LINE) + sizeof(struct sync_area);
+    uint64_t need = round_up(window_bytes, LINE) + sync_bytes(size);
     uint64_t step = PAGE;
     while (step * 16 < need) {
         step *= 2;
@@ -153,13 +153,24 @@ static void cooling_remove(tsm_worker *w, struct lease *l)
 
 /* ---- making and giving back ---- */
 
+/* The stamps in them are of the lease's generations: for when these begin again. */
+static void zero_sync_areas(const struct lease *l)
+{
+    uint64_t bytes = sync_bytes(l->size);
+    for (uint32_t r = 0; r < l->size; r++) {
+        memset((void *)(uintptr_t)(l->base + (r + 1) * l->stride - bytes), 0, bytes);
+    }
+}
+
 /* Gives the memory back to the system and forgets the lease. */
 static void destroy(tsm_worker *w, struct lease *l)
 {
     const struct arena_info *in = &w->arena.ctl->info;
     uint64_t bytes = l->size * l->stride;
-    /* Should this fail the pages stay, but they are clean: only memory is lost. */
-    sys_punch(w->arena.fd[ARENA_DATA], l->base - in->base - in->data_offset, bytes);
+    if (sys_punch(w->arena.fd[ARENA_DATA], l->base - in->base - in->data_offset, bytes) != 0) {
+        /* The pages stay: only memory is lost. The windows are clean. */
+        zero_sync_areas(l);
+    }
     blocks_free(&w->windows, l->base);
     blocks_free(&w->desc, (uint64_t)(uintptr_t)l->desc);
     w->lease_bytes -= bytes;
@@ -359,12 +370,16 @@ int lease_take(tsm_worker *w, const int *chips, uint32_t size, uint64_t window_b
                struct lease **ret)
 {
     struct lease *l;
-    int rc = take_any(w, chips, size, size_class(window_bytes), &l);
+    int rc = take_any(w, chips, size, size_class(window_bytes, size), &l);
     if (rc != 0) {
         return rc;
     }
     l->state = LEASE_LIVE;
     l->generation++;
+    if ((l->generation & STAMP_GENERATIONS) == 0) {
+        zero_sync_areas(l);
+        l->generation++;
+    }
     l->dirty_bytes = round_up(window_bytes, LINE);
     l->desc->generation = l->generation;
     l->desc->window_bytes = l->dirty_bytes;
@@ -394,13 +409,10 @@ static bool fence_reached(tsm_worker *w, struct lease *l)
     return l->fence_at == l->fence.count;
 }
 
-/* The synchronisation area lies at the end of the stride, the window at its start. */
 static void zero_here(struct lease *l)
 {
     for (uint32_t r = 0; r < l->size; r++) {
-        uint8_t *window = (uint8_t *)(uintptr_t)(l->base + r * l->stride);
-        memset(window, 0, l->dirty_bytes);
-        memset(window + l->stride - sizeof(struct sync_area), 0, sizeof(struct sync_area));
+        memset((void *)(uintptr_t)(l->base + r * l->stride), 0, l->dirty_bytes);
     }
 }
 
@@ -438,8 +450,6 @@ static bool start_zeroing(tsm_worker *w, struct lease *l)
         if (append_zero(w, chip, window, l->dirty_bytes) != 0) {
             return false;
         }
-        memset((void *)(uintptr_t)(window + l->stride - sizeof(struct sync_area)), 0,
-               sizeof(struct sync_area));
         /* The list has at least `size` entries: lease_release reserved them. */
         l->fence.list[l->fence.count++] = (struct word){chip, 0, w->rings[chip].published};
     }

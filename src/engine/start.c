@@ -241,6 +241,20 @@ static uint32_t spin_ticks(uint32_t processes)
     return processes <= topology_cores() ? per_us : per_us / 4 + 1;
 }
 
+/* The seed of chaos mode from the environment. */
+static int chaos_seed(tsm_worker *w, uint64_t *ret)
+{
+    const char *text = getenv("TRANSOM_CHAOS");
+    char *end = NULL;
+    errno = 0;
+    *ret = text && *text ? strtoull(text, &end, 10) : 0;
+    if (text && *text && (text[0] < '0' || text[0] > '9' || *end || errno != 0)) {
+        return worker_refuse(w, TSM_EINVAL,
+                             "TRANSOM_CHAOS='%s' is no seed: a decimal number, 0 is off", text);
+    }
+    return 0;
+}
+
 static int make_arena(tsm_worker *w)
 {
     const struct tsm_worker_opts *o = &w->opts;
@@ -258,6 +272,12 @@ static int make_arena(tsm_worker *w)
         return rc;
     }
     struct ctl_head *ctl = w->arena.ctl;
+    if ((rc = tuning_load(&ctl->info.tuning, &w->error)) != 0) {
+        return rc;
+    }
+    if ((rc = chaos_seed(w, &ctl->info.chaos)) != 0) {
+        return rc;
+    }
     ctl->info.orchestrator_pid = (uint32_t)getpid();
     ctl->info.spin = spin_ticks(o->chips + o->subs + 1);
     w->arena.spin = ctl->info.spin;

@@ -36,6 +36,7 @@
 #include <stdint.h>
 
 #include "base/atomic.h"
+#include "shm/tuning.h"
 
 #define ARENA_MAGIC UINT64_C(0x314d5f4d4f534e41) /* "ANSOM_M1" */
 enum {
@@ -84,18 +85,21 @@ struct arena_info {
     uint64_t ring_bytes, pool_slots;
     uint32_t orchestrator_pid;
     uint32_t spin; /* loops to spin before the first yield */
+    struct tuning tuning;
+    uint64_t chaos; /* seed of chaos mode; 0: off */
 };
-LAYOUT_SIZE(arena_info, 240);
+LAYOUT_SIZE(arena_info, 280);
 
 /* What a process waits for, for its wakers and for the wait graph. w: the process that waits. A seqlock:
  * version is odd while the rest changes; kind WAIT_NOTHING when it runs. */
 enum wait_kind {
     WAIT_NOTHING,
-    WAIT_RING,   /* its own ring: record number `value` */
-    WAIT_WORD,   /* timeline of `place`, or done word of pool record `value`, >= value */
-    WAIT_POOL,   /* a sub: its own ring or a ready record of the pool */
-    WAIT_SIGNAL, /* the 64-bit word at `address` compares with value */
-    WAIT_STATE   /* the orchestrator: children or keeper */
+    WAIT_RING,    /* its own ring: record number `value` */
+    WAIT_WORD,    /* timeline of `place`, or done word of pool record `value`, >= value */
+    WAIT_POOL,    /* a sub: its own ring or a ready record of the pool */
+    WAIT_SIGNAL,  /* the 64-bit word at `address` compares with value */
+    WAIT_SIGNALS, /* one of `place` such words, `address` the first: only its owner knows them all */
+    WAIT_STATE    /* the orchestrator: children or keeper */
 };
 struct wait_record {
     a32 version;
@@ -106,10 +110,10 @@ struct wait_record {
     a64 address;
     a64 since_ns;
     a64 deadline_ns; /* 0: none */
-    a64 domain;      /* WAIT_SIGNAL: id of the domain */
+    a64 domain;      /* WAIT_SIGNAL, WAIT_SIGNALS: id of the domain */
     a64 task;        /* the task it waits in or for, 0: none */
     a32 rank;
-    a32 reserved0;
+    a32 looked; /* bell << 1 | 1 once it has looked with asleep 1 and found nothing; not of the seqlock */
     a64 run;
     uint8_t reserved[48];
 };
@@ -121,7 +125,7 @@ struct ctl_head {
     struct arena_info info;
     a32 shutdown; /* 1: children leave when they next look */
     a32 state;    /* of the worker: enum worker_state */
-    a64 reserved0;
+    a64 reserved0[4];
     struct wait_record wait;
     a64 aborts[RUN_SLOTS];
     a64 runs;            /* number of the newest run */
@@ -129,7 +133,7 @@ struct ctl_head {
     a64 pool_head;       /* pool records below this number are done */
     uint8_t program[40]; /* name of the program */
 };
-LAYOUT_FIELD(ctl_head, 256, wait);
+LAYOUT_FIELD(ctl_head, 320, wait);
 
 /* w: orchestrator. A byte ring: record number n, or the RECORD_WRAP in front of it, starts at index[n % slots] (in
  * 64-byte units), known as soon as record n - 1 is published. */
@@ -363,17 +367,98 @@ LAYOUT_SIZE(hints_head, LINE);
 
 /* ---- windows -------------------------------------------------------------------------------------- */
 
-/* Behind every window: the library's own words for barriers and collectives. w: noted. All zero when a
- * lease is given out. */
-enum { SYNC_ROUNDS = 10 };
-struct sync_area {
-    a64 epoch; /* w: the member: collectives it has entered */
-    uint8_t reserved[56];
-    struct {
-        a64 arrived; /* w: the one peer of this round of the dissemination barrier */
-        uint8_t reserved[56];
-    } round[SYNC_ROUNDS];
+/*
+ * Behind every window, at the end of its stride: the library's own state for collectives. For n ranks:
+ *
+ *   sync_head        who has aborted the domain (w: any member), and the member's own words
+ *   sync_peer[n]             w: the member. What it has sent to and taken from each rank
+ *   credit[n], a line each   w: rank r writes credit[r]: how much of what it was sent it has taken
+ *   stage[STAGE_SLOTS]       w: the member; read by its peers
+ *   channel[n][depth]        w: rank r writes channel[r]: its messages to this member, number % depth
+ *
+ * A channel is a queue of one-line messages from one rank to one other; all collectives, of the domain and of every
+ * sub-group, are made of them. Messages of a pair are numbered from 1 in each life of the lease. A stamp is generation
+ * and number in one word, so what an earlier owner of the lease left says nothing to a later one, and nothing here
+ * is ever zeroed. The model is tests/model/channel.pml.
+ *
+ *   sync_message.stamp  sender (release, after the rest) -> receiver (acquire)
+ *   credit              receiver (release, after it has read the message and what it points to) -> sender (acquire)
+ */
+enum {
+    SYNC_PAYLOAD = 32,  /* bytes that travel in the message */
+    STAGE_SLOTS = 8,    /* payloads that were copied out of the window, for peers to read */
+    STAGE_BYTES = 4096, /* each */
+    STAMP_NUMBER = 44,  /* bits of a stamp for the number; the others are the generation's lowest */
+    CHANNEL_DEPTH_MAX = 8,
+    CHANNEL_DEPTH_MIN = 2,
+    CHANNEL_LINES = 256 /* of one window, while the depth is between those */
 };
-LAYOUT_SIZE(sync_area, LINE *(SYNC_ROUNDS + 1));
+#define STAMP_NUMBERS ((UINT64_C(1) << STAMP_NUMBER) - 1)
+#define STAMP_GENERATIONS (UINT64_MAX >> STAMP_NUMBER)
+
+struct sync_message {
+    a64 stamp;
+    uint64_t call;          /* what the sender calls: chip/channel.h */
+    uint64_t count;         /* elements; or a hash of several counts */
+    uint32_t places, group; /* hashes of dst and src, and of the sub-group */
+    uint8_t payload[SYNC_PAYLOAD];
+};
+LAYOUT_SIZE(sync_message, LINE);
+
+struct sync_head {
+    a64 aborted; /* w: any member, once: generation << STAMP_NUMBER | rank + 1 << 32 | code */
+    uint8_t reserved0[56];
+    uint64_t generation; /* w: the member: the one that its sync_peers speak of */
+    uint8_t reserved1[56];
+};
+LAYOUT_SIZE(sync_head, 2 * LINE);
+
+/* Numbers of messages. w: the member, for itself. */
+struct sync_peer {
+    uint64_t sent;                /* the newest message to that rank */
+    uint64_t taken;               /* the newest one from it */
+    uint64_t posted;              /* the newest one that its credit says is taken */
+    uint64_t acked;               /* the newest one to that rank known to be taken */
+    uint64_t lent;                /* the newest one to that rank that points into the window */
+    uint64_t staged[STAGE_SLOTS]; /* the newest one to that rank that points into the slot */
+    uint8_t reserved[24];
+};
+LAYOUT_SIZE(sync_peer, 2 * LINE);
+
+struct sync_credit {
+    a64 taken; /* stamp of the newest message that its writer has taken */
+    uint8_t reserved[56];
+};
+LAYOUT_SIZE(sync_credit, LINE);
+
+/* Where the parts are, from the begin of the area; all of them begin on a line. */
+static inline uint32_t sync_depth(uint32_t ranks)
+{
+    uint32_t depth = CHANNEL_LINES / ranks;
+    return depth > CHANNEL_DEPTH_MAX   ? CHANNEL_DEPTH_MAX
+           : depth < CHANNEL_DEPTH_MIN ? CHANNEL_DEPTH_MIN
+                                       : depth;
+}
+
+static inline uint64_t sync_credit_offset(uint32_t ranks)
+{
+    return sizeof(struct sync_head) + (uint64_t)ranks * sizeof(struct sync_peer);
+}
+
+static inline uint64_t sync_stage_offset(uint32_t ranks)
+{
+    return sync_credit_offset(ranks) + (uint64_t)ranks * sizeof(struct sync_credit);
+}
+
+static inline uint64_t sync_channel_offset(uint32_t ranks)
+{
+    return sync_stage_offset(ranks) + STAGE_SLOTS * STAGE_BYTES;
+}
+
+static inline uint64_t sync_bytes(uint32_t ranks)
+{
+    return sync_channel_offset(ranks) +
+           (uint64_t)ranks * sync_depth(ranks) * sizeof(struct sync_message);
+}
 
 #endif

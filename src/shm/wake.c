@@ -81,6 +81,17 @@ int wait_record_read(const struct wait_record *r, struct want *ret, uint32_t *re
     return 0;
 }
 
+int wait_has_looked(const struct arena *a, uint32_t p)
+{
+    const struct hint *h = &a->hints[p];
+    /* In this order: asleep is 1 before that look began, so it is not an older one. */
+    if (atomic_load(&h->asleep) != 1) {
+        return 0;
+    }
+    uint32_t looked = a32_acquire(&arena_page(a, p)->wait.looked); /* pairs with wait_for */
+    return looked == (a32_acquire(&h->bell) << 1 | 1);
+}
+
 int compare_holds(uint32_t compare, uint64_t seen, uint64_t value)
 {
     switch (compare) {
@@ -121,6 +132,7 @@ int want_met(const struct arena *a, uint32_t p, const struct want *want)
         return compare_holds(want->compare, seen, want->value);
     }
     case WAIT_POOL:
+    case WAIT_SIGNALS: /* its owner judges */
     case WAIT_STATE:
         return 1;
     default:
@@ -130,7 +142,7 @@ int want_met(const struct arena *a, uint32_t p, const struct want *want)
 
 /* ---- ringing ---- */
 
-static void ring_bell(const struct arena *a, uint32_t p)
+void wake_bell(const struct arena *a, uint32_t p)
 {
     struct hint *h = &a->hints[p];
     if (atomic_exchange(&h->asleep, 2) == 1) {
@@ -145,8 +157,8 @@ static const struct wait_record *record_of(const struct arena *a, uint32_t p)
     return p < a->places ? &arena_page(a, p)->wait : &a->ctl->wait;
 }
 
-/* Rings p if its want is met or cannot be read. */
-static void ring_if_met(const struct arena *a, uint32_t p)
+/* Also when the want cannot be read. */
+void wake_if_met(const struct arena *a, uint32_t p)
 {
     struct want want;
     uint32_t version;
@@ -154,7 +166,7 @@ static void ring_if_met(const struct arena *a, uint32_t p)
         return;
     }
     if (!wait_record_read(record_of(a, p), &want, &version) || want_met(a, p, &want)) {
-        ring_bell(a, p);
+        wake_bell(a, p);
     }
 }
 
@@ -168,7 +180,7 @@ void wake_timeline(const struct arena *a, uint32_t place)
             uint32_t p = i * 64 + (uint32_t)__builtin_ctzll(bits);
             bits &= bits - 1;
             if (p <= a->places) {
-                ring_if_met(a, p);
+                wake_if_met(a, p);
             }
         }
     }
@@ -177,7 +189,7 @@ void wake_timeline(const struct arena *a, uint32_t place)
 void wake_place(const struct arena *a, uint32_t p)
 {
     fence_full();
-    ring_if_met(a, p);
+    wake_if_met(a, p);
 }
 
 void wake_everybody(const struct arena *a)
@@ -186,7 +198,7 @@ void wake_everybody(const struct arena *a)
     for (uint32_t p = 0; p <= a->places; p++) {
         if (a32_load(&a->hints[p].asleep) != 0) {
             atomic_store(&a->hints[p].asleep, 1);
-            ring_bell(a, p);
+            wake_bell(a, p);
         }
     }
 }
@@ -203,9 +215,9 @@ void wake_lost(const struct arena *a)
         }
         if (a32_load(&a->hints[p].asleep) != 1) {
             atomic_store(&a->hints[p].asleep, 1);
-            ring_bell(a, p);
-        } else {
-            ring_if_met(a, p);
+            wake_bell(a, p);
+        } else if (kind != WAIT_SIGNALS) { /* what cannot be judged here would be woken each time */
+            wake_if_met(a, p);
         }
     }
 }
@@ -324,12 +336,14 @@ int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), 
     register_wants(w, want, 1);
     for (;;) {
         uint32_t bell = a32_load(&w->hint->bell);
+        a32_store(&w->record->looked, 0);
         atomic_store(&w->hint->asleep, 1);
         fence_full(); /* pairs with wake_timeline, wake_place, wake_everybody */
         rc = look(ctx);
         if (rc != 0) {
             break;
         }
+        a32_release(&w->record->looked, bell << 1 | 1); /* pairs with wait_has_looked */
         if (want->deadline_ns != 0 && now >= want->deadline_ns) {
             rc = -ETIMEDOUT;
             break;

@@ -56,6 +56,10 @@ int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), 
 void wake_timeline(const struct arena *a, uint32_t place);
 /* After a store to place p's ring or to a window of chip p. */
 void wake_place(const struct arena *a, uint32_t p);
+/* Whatever p waits for: it shall look again. After a store that its want does not name, and a full fence. */
+void wake_bell(const struct arena *a, uint32_t p);
+/* The same for many, after one full fence by the caller: rings p if its want is met. */
+void wake_if_met(const struct arena *a, uint32_t p);
 /* After abort words, deaths, shutdown. */
 void wake_everybody(const struct arena *a);
 /* Rings whoever sleeps although nothing says so any more, or although what it wants is there: somebody scribbled over the
@@ -66,7 +70,10 @@ void wake_forget(const struct arena *a, uint32_t p);
 
 /* Copies a wait record consistently; 0 when its owner was writing it all the while. */
 int wait_record_read(const struct wait_record *r, struct want *ret, uint32_t *ret_version);
-/* 1 when what the record of process p asks for is there. Never for kinds that only their owner can judge. */
+/* 1 when place p sleeps, has found nothing since it says so, and has not been rung since: if nobody else ran meanwhile,
+ * what it waits for is not there. */
+int wait_has_looked(const struct arena *a, uint32_t p);
+/* 1 when what the record of process p asks for is there. 1 also for kinds that only their owner can judge. */
 int want_met(const struct arena *a, uint32_t p, const struct want *want);
 int compare_holds(uint32_t compare, uint64_t seen, uint64_t value);
 

@@ -271,7 +271,9 @@ static void a_barrier_that_a_member_never_enters_is_a_deadlock(void **state)
     barrier = harness_register(worker, "barrier", barrier_task);
     harness_start(worker);
     must_deadlock(lonely_barrier_orch, NULL);
-    assert_text(worker, "task 'barrier' on chip 0 waits for a barrier of domain 'ring'");
+    assert_text(worker,
+                "task 'barrier' on chip 0 waits for a collective of domain 'ring': a message of "
+                "rank 1 (rank 0)");
     harness_close(worker);
 }
 
@@ -355,7 +357,7 @@ static void a_function_that_blocks_before_it_can_send_is_part_of_the_deadlock(vo
     (void)state;
     static enum blocker hows[] = {BLOCK_RING, BLOCK_HOST_WAIT, BLOCK_COPY, BLOCK_ALLOC};
     for (uint32_t i = 0; i < COUNT(hows); i++) {
-        start(2, 0, 128u << 10);
+        start(2, 0, 256u << 10);
         must_deadlock(blocked_orch, &hows[i]);
         assert_text(worker,
                     "task 'waiter' on chip 0 waits for slot 'flags'[0] of domain 'ring' (rank 0) "

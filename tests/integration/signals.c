@@ -528,10 +528,10 @@ static int refused_task(tsm_task *t)
     EXPECT(t, tsm_all_reduce(c, tsm_offset(s, 504), far, 2, TSM_U64, TSM_SUM), TSM_EINVAL);
     EXPECT(t, tsm_all_reduce(c, s, tsm_offset(far, 4), 2, TSM_U64, TSM_SUM), TSM_EINVAL);
     EXPECT(t, tsm_all_reduce(c, tsm_offset(s, 2), far, 2, TSM_F32, TSM_SUM), TSM_EINVAL);
-    EXPECT(t, tsm_all_reduce(c, s, far, 1, TSM_F16, TSM_SUM), TSM_EINVAL);
+    EXPECT(t, tsm_all_reduce(c, s, far, 1, TSM_F32, TSM_AND), TSM_EUNSUPPORTED);
     EXPECT(t, tsm_all_reduce(c, s, far, 1, 0, TSM_SUM), TSM_EINVAL);
     EXPECT(t, tsm_all_reduce(c, s, far, 1, TSM_F32, 0), TSM_EINVAL);
-    EXPECT(t, tsm_all_reduce(c, s, far, 1, TSM_F32, 5), TSM_EINVAL);
+    EXPECT(t, tsm_all_reduce(c, s, far, 1, TSM_F32, 9), TSM_EINVAL);
     EXPECT(t, tsm_all_reduce(c, s, far, 65, TSM_U64, TSM_SUM), TSM_ERANGE);
     EXPECT(t, tsm_all_reduce(c, far, s, 65, TSM_U64, TSM_SUM), TSM_ERANGE);
     EXPECT(t, tsm_all_reduce(c, s, far, UINT64_MAX / 4, TSM_U64, TSM_SUM), TSM_ERANGE);

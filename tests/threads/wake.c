@@ -181,7 +181,7 @@ static struct domain_desc *make_desc(uint32_t members)
     d->size = members;
     d->generation = 1;
     d->window_bytes = 8192;
-    d->stride = 16384;
+    d->stride = 8192 + sync_bytes(members);
     d->base = in->base + in->windows_offset;
     d->members_offset = sizeof(*d);
     uint32_t *list = (uint32_t *)(d + 1);
@@ -197,7 +197,15 @@ static tsm_ctx context(struct part *x, tsm_task *task, struct record *rec)
     rec->run = 1;
     task->chip = &x->rig->chips[x->place];
     task->rec = rec;
-    return (tsm_ctx){task->chip, task, x->desc, (const uint32_t *)(x->desc + 1), x->place, 1};
+    return (tsm_ctx){.chip = task->chip,
+                     .task = task,
+                     .desc = x->desc,
+                     .members = (const uint32_t *)(x->desc + 1),
+                     .rank = x->place,
+                     .size = x->desc->size,
+                     .self = x->place,
+                     .generation = 1,
+                     .timeout_ns = -1};
 }
 
 /* Puts a message into the right neighbour's window, signals, waits for the left one's, and answers. */

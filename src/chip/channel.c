@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Channels between the ranks of a domain (channel.h has the protocol). Chip processes, inside a task; a member writes
+ * the words in its own area, its lines and credits in the areas of the others. What a peer wrote is read once and
+ * checked. The model is tests/model/channel.pml. docs/task.md.
+ */
+#include "chip/channel.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "chip/chaos.h"
+#include "chip/copy.h"
+
+enum {
+    HOW_SHIFT = 24,
+    ACKED_SHIFT = 48,
+    ACKED_BITS = 16,
+    /* how: the bytes in the line, or one of these */
+    HOW_STAGED = 0xfe,
+    HOW_LENT = 0xff
+};
+#define CALL_COMPARED UINT64_C(0x0000ffff00ffffff)
+
+/* What the payload of a staged or lent message says. */
+struct pointer {
+    uint64_t offset; /* from the sender's window; may lie in its stage */
+    uint64_t bytes;
+};
+
+static struct sync_message *line_of(const tsm_ctx *c, uint32_t to, uint32_t from, uint64_t number)
+{
+    uint32_t size = c->desc->size, depth = sync_depth(size);
+    uint8_t *area = (uint8_t *)sync_of(c, to);
+    return (struct sync_message *)(area + sync_channel_offset(size)) + from * depth +
+           number % depth;
+}
+
+static uint8_t *stage_of(const tsm_ctx *c, uint32_t slot)
+{
+    return (uint8_t *)sync_of(c, c->self) + sync_stage_offset(c->desc->size) + slot * STAGE_BYTES;
+}
+
+struct call call_make(const tsm_ctx *c, enum call_kind kind, int dtype, int op, uint32_t root,
+                      uint64_t count, tsm_sym dst, tsm_sym src)
+{
+    uint64_t places = (dst.offset * UINT64_C(0x9e3779b97f4a7c15)) ^ src.offset;
+    places *= UINT64_C(0xff51afd7ed558ccd);
+    return (struct call){(uint64_t)kind | (uint64_t)dtype << 8 | (uint64_t)op << 16 |
+                             (uint64_t)root << 32,
+                         count, (uint32_t)(places >> 32), c->group};
+}
+
+int channel_begin(tsm_ctx *c)
+{
+    struct sync_head *own = sync_of(c, c->self);
+    if (c->desc->generation != c->generation) {
+        return TSM_ESTALE;
+    }
+    if (own->generation != c->generation) {
+        memset(sync_peers(c), 0, c->desc->size * sizeof(struct sync_peer));
+        own->generation = c->generation;
+    }
+    return domain_is_aborted(c) ? TSM_EPEER : 0;
+}
+
+/* ---- waiting ---- */
+
+static int wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value)
+{
+    int rc = task_wait_word(c, word, cmp, value, NULL, c->timeout_ns);
+    if (rc == TSM_ETIMEOUT) {
+        tsm_abort(c, rc);
+    }
+    return rc;
+}
+
+static void learn_acked(const tsm_ctx *c, uint32_t rank)
+{
+    struct sync_peer *p = &sync_peers(c)[rank];
+    uint64_t word = a64_acquire(&sync_credit_of(c, c->self, rank)->taken); /* pairs with post */
+    if (word >> STAMP_NUMBER == (c->generation & STAMP_GENERATIONS)) {
+        uint64_t taken = word & STAMP_NUMBERS;
+        p->acked = taken > p->acked && taken <= p->sent ? taken : p->acked;
+    }
+}
+
+/* Until rank has taken message `number`. */
+static int wait_acked(tsm_ctx *c, uint32_t rank, uint64_t number)
+{
+    struct sync_peer *p = &sync_peers(c)[rank];
+    if (p->acked >= number) {
+        return 0;
+    }
+    int rc = wait_word(c, &sync_credit_of(c, c->self, rank)->taken, TSM_GE, stamp_of(c, number));
+    p->acked = rc == 0 && p->acked < number ? number : p->acked;
+    return rc;
+}
+
+/* ---- giving ---- */
+
+/* Whether everybody has read what was last in the slot. */
+static bool slot_is_free(const tsm_ctx *c, uint32_t slot)
+{
+    struct sync_peer *peers = sync_peers(c);
+    for (uint32_t r = 0; r < c->desc->size; r++) {
+        if (peers[r].acked < peers[r].staged[slot]) {
+            learn_acked(c, r);
+            if (peers[r].acked < peers[r].staged[slot]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes)
+{
+    if (bytes > STAGE_BYTES) {
+        return;
+    }
+    /* The first free one: in a loop of collectives two are used in turn, and stay in the cache. */
+    uint32_t slot = 0;
+    while (slot < STAGE_SLOTS && !slot_is_free(c, slot)) {
+        slot++;
+    }
+    if (slot < STAGE_SLOTS) {
+        g->slot = slot;
+        g->staged = data;
+        g->staged_bytes = bytes;
+        memcpy(stage_of(c, slot), data, bytes);
+    }
+}
+
+/* How the bytes travel, and what the line carries of them. */
+static uint64_t pack(const tsm_ctx *c, struct giving *g, struct sync_peer *p, uint64_t number,
+                     const uint8_t *data, uint64_t bytes, uint8_t *payload)
+{
+    if (bytes <= SYNC_PAYLOAD) {
+        memcpy(payload, data, bytes);
+        return bytes;
+    }
+    struct pointer x = {(uint64_t)(data - window_of(c, c->self)), bytes};
+    uint64_t how = HOW_LENT;
+    if (g->staged && data >= g->staged && data + bytes <= g->staged + g->staged_bytes) {
+        x.offset = (uint64_t)(stage_of(c, g->slot) + (data - g->staged) - window_of(c, c->self));
+        how = HOW_STAGED;
+        p->staged[g->slot] = number;
+    }
+    if (how == HOW_LENT) {
+        p->lent = number;
+        g->lent = true;
+    }
+    memcpy(payload, &x, sizeof(x));
+    return how;
+}
+
+int channel_give(tsm_ctx *c, struct giving *g, uint32_t rank, const void *data, uint64_t bytes)
+{
+    uint32_t to = domain_rank(c, rank);
+    struct sync_peer *p = &sync_peers(c)[to];
+    uint64_t number = p->sent + 1;
+    uint32_t depth = sync_depth(c->desc->size);
+    if (number > p->acked + depth) {
+        int rc = wait_acked(c, to, number - depth);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    p->sent = number;
+    struct sync_message *m = line_of(c, to, c->self, number);
+    uint64_t how = data ? pack(c, g, p, number, data, bytes, m->payload) : 0;
+    m->call = g->call->word | how << HOW_SHIFT | p->taken << ACKED_SHIFT;
+    m->count = g->call->count;
+    m->places = g->call->places;
+    m->group = g->call->group;
+    TSM_FAULT("message");
+    a64_release(&m->stamp, stamp_of(c, number)); /* pairs with channel_take */
+    return 0;
+}
+
+void channel_wake(tsm_ctx *c, uint32_t rank)
+{
+    wake_place(&c->chip->arena, c->members[domain_rank(c, rank)]);
+}
+
+void channel_wake_all(tsm_ctx *c)
+{
+    chaos_pause(c);
+    fence_full();
+    for (uint32_t r = 0; r < c->size; r++) {
+        if (r != c->rank) {
+            wake_if_met(&c->chip->arena, c->members[domain_rank(c, r)]);
+        }
+    }
+}
+
+int channel_finish(tsm_ctx *c, const struct giving *g)
+{
+    for (uint32_t r = 0; g->lent && r < c->size; r++) {
+        uint32_t to = domain_rank(c, r);
+        int rc = wait_acked(c, to, sync_peers(c)[to].lent);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ---- misuse ---- */
+
+static const char *const kind_names[CALL_KINDS] = {
+    [CALL_SYNC] = "sync",
+    [CALL_BARRIER] = "barrier",
+    [CALL_BROADCAST] = "broadcast",
+    [CALL_ALL_GATHER] = "all_gather",
+    [CALL_GATHER] = "gather",
+    [CALL_SCATTER] = "scatter",
+    [CALL_ALL_TO_ALL] = "all_to_all",
+    [CALL_ALL_TO_ALL_V] = "all_to_all_v",
+    [CALL_ALL_GATHER_V] = "all_gather_v",
+    [CALL_GATHER_V] = "gather_v",
+    [CALL_SCATTER_V] = "scatter_v",
+    [CALL_REDUCE] = "reduce",
+    [CALL_ALL_REDUCE] = "all_reduce",
+    [CALL_REDUCE_SCATTER] = "reduce_scatter",
+    [CALL_REDUCE_SCATTER_V] = "reduce_scatter_v",
+    [CALL_SCAN] = "scan",
+    [CALL_EXSCAN] = "exscan",
+};
+
+static const char *op_name(uint32_t op)
+{
+    static const char *const names[] = {"?", "sum", "prod", "min", "max", "and", "or", "xor"};
+    return op >= OP_USER ? "a user's operation" : op <= TSM_XOR ? names[op] : "?";
+}
+
+/* "all_reduce(count 8, f32, sum)" */
+static void say_call(char *to, size_t bytes, const struct call *call)
+{
+    uint32_t kind = call->word & 0xff, dtype = call->word >> 8 & 0xff, op = call->word >> 16 & 0xff;
+    uint32_t root = call->word >> 32 & 0xffff;
+    const char *name = kind < CALL_KINDS && kind_names[kind] ? kind_names[kind] : "?";
+    bool counted = kind != CALL_ALL_TO_ALL_V && kind != CALL_ALL_GATHER_V &&
+                   kind != CALL_GATHER_V && kind != CALL_SCATTER_V && kind != CALL_REDUCE_SCATTER_V;
+    bool rooted = kind == CALL_BROADCAST || kind == CALL_GATHER || kind == CALL_SCATTER ||
+                  kind == CALL_GATHER_V || kind == CALL_SCATTER_V || kind == CALL_REDUCE;
+    int n = snprintf(to, bytes, "%s(", name);
+    if (dtype != 0 && counted) {
+        n += snprintf(to + n, bytes - (size_t)n, "count %llu, ", (unsigned long long)call->count);
+    }
+    if (dtype != 0) {
+        n += snprintf(to + n, bytes - (size_t)n, "%s", tsm_dtype_name((int)dtype));
+    }
+    if (op != 0) {
+        n += snprintf(to + n, bytes - (size_t)n, ", %s", op_name(op));
+    }
+    if (rooted) {
+        n += snprintf(to + n, bytes - (size_t)n, ", root %u", root);
+    }
+    snprintf(to + n, bytes - (size_t)n, ")");
+}
+
+/* What differs when both texts read the same. */
+static const char *hidden_difference(const struct call *a, const struct call *b)
+{
+    return a->group != b->group     ? "; on different sub-groups"
+           : a->places != b->places ? "; at different places of the windows"
+           : a->count != b->count   ? "; with different counts"
+                                    : "";
+}
+
+static int misuse(tsm_ctx *c, uint32_t from, const struct call *own, const struct call *theirs,
+                  const char *difference)
+{
+    char mine[80], other[80];
+    say_call(mine, sizeof(mine), own);
+    say_call(other, sizeof(other), theirs);
+    snprintf(c->state->text, sizeof(c->state->text),
+             "domain '%s': rank %u calls %s, rank %u calls %s%s", c->desc->name, c->self, mine,
+             from, other, difference);
+    if (!c->task->failed) {
+        snprintf(c->task->text, sizeof(c->task->text), "%.*s", MARK_TEXT - 1, c->state->text);
+    }
+    tsm_abort(c, TSM_EINVAL);
+    return TSM_EINVAL;
+}
+
+/* ---- taking ---- */
+
+/* Where the payload is; NULL when it is not the bytes that are expected. */
+static const void *payload_of(const tsm_ctx *c, uint32_t from, const struct sync_message *m,
+                              uint32_t how, uint64_t bytes)
+{
+    struct pointer x;
+    if (how <= SYNC_PAYLOAD) {
+        return how == bytes ? m->payload : NULL;
+    }
+    memcpy(&x, m->payload, sizeof(x));
+    uint64_t stride = c->desc->stride;
+    if (x.bytes != bytes || x.offset > stride || bytes > stride - x.offset) {
+        return NULL;
+    }
+    return window_of(c, from) + x.offset;
+}
+
+int channel_take(tsm_ctx *c, const struct call *call, uint32_t rank, uint64_t bytes,
+                 struct taken *ret)
+{
+    uint32_t from = domain_rank(c, rank);
+    struct sync_peer *p = &sync_peers(c)[from];
+    const struct sync_message *m = line_of(c, c->self, from, p->taken + 1);
+    uint64_t stamp = stamp_of(c, p->taken + 1);
+    if (a64_acquire(&m->stamp) != stamp) { /* pairs with channel_give */
+        int rc = wait_word(c, &m->stamp, TSM_EQ, stamp);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    struct call theirs = {m->call, m->count, m->places, m->group};
+    if (((theirs.word ^ call->word) & CALL_COMPARED) != 0 || theirs.count != call->count ||
+        theirs.places != call->places || theirs.group != call->group) {
+        return misuse(c, from, call, &theirs, hidden_difference(call, &theirs));
+    }
+    uint64_t unacked = p->sent - (theirs.word >> ACKED_SHIFT);
+    uint64_t acked = p->sent - (unacked & ((1u << ACKED_BITS) - 1));
+    p->acked = acked > p->acked && acked <= p->sent ? acked : p->acked;
+    uint32_t how = theirs.word >> HOW_SHIFT & 0xff;
+    ret->data = payload_of(c, from, m, how, bytes);
+    ret->rank = from;
+    ret->lent = how == HOW_LENT;
+    if (!ret->data) {
+        return misuse(c, from, call, &theirs, "; what one sends is not what the other expects");
+    }
+    return 0;
+}
+
+void channel_release(tsm_ctx *c, const struct taken *t)
+{
+    struct sync_peer *p = &sync_peers(c)[t->rank];
+    p->taken++;
+    if (t->lent || p->taken - p->posted >= sync_depth(c->desc->size) / 2) {
+        p->posted = p->taken;
+        /* Pairs with learn_acked and wait_acked. */
+        a64_release(&sync_credit_of(c, t->rank, c->self)->taken, stamp_of(c, p->taken));
+        wake_place(&c->chip->arena, c->members[t->rank]);
+    }
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Channels: queues of one-line messages between the ranks of a domain, in the areas behind their windows
+ * (shm/layout.h). Every message says what its sender calls; who takes it compares. Chip processes, inside a task.
+ *
+ * A message to a rank goes to line number % depth. The sender first has the credit: that rank has taken message
+ * number - depth. Who takes messages posts credit every depth / 2 of them, and at once for one that lends.
+ * A payload travels in the message, in a stage slot of the sender (copied: the sender goes on), or is lent: the
+ * message points into the sender's window and the sender waits for the credit. docs/task.md.
+ */
+#ifndef CHIP_CHANNEL_H
+#define CHIP_CHANNEL_H
+
+#include "chip/chip.h"
+
+/* The area behind the window of a domain rank, and its parts. */
+static inline struct sync_head *sync_of(const tsm_ctx *c, uint32_t rank)
+{
+    return (struct sync_head *)(uintptr_t)(c->desc->base + (rank + 1) * c->desc->stride -
+                                           sync_bytes(c->desc->size));
+}
+
+static inline struct sync_peer *sync_peers(const tsm_ctx *c)
+{
+    return (struct sync_peer *)(sync_of(c, c->self) + 1);
+}
+
+/* Behind the window of `to`: what `from` has taken of what `to` sent it. */
+static inline struct sync_credit *sync_credit_of(const tsm_ctx *c, uint32_t to, uint32_t from)
+{
+    uint8_t *area = (uint8_t *)sync_of(c, to);
+    return (struct sync_credit *)(area + sync_credit_offset(c->desc->size)) + from;
+}
+
+static inline uint64_t stamp_of(const tsm_ctx *c, uint64_t number)
+{
+    return (uint64_t)c->generation << STAMP_NUMBER | number;
+}
+
+enum call_kind {
+    CALL_SYNC = 1,
+    CALL_BARRIER,
+    CALL_BROADCAST,
+    CALL_ALL_GATHER,
+    CALL_GATHER,
+    CALL_SCATTER,
+    CALL_ALL_TO_ALL,
+    CALL_ALL_TO_ALL_V,
+    CALL_ALL_GATHER_V,
+    CALL_GATHER_V,
+    CALL_SCATTER_V,
+    CALL_REDUCE,
+    CALL_ALL_REDUCE,
+    CALL_REDUCE_SCATTER,
+    CALL_REDUCE_SCATTER_V,
+    CALL_SCAN,
+    CALL_EXSCAN,
+    CALL_KINDS
+};
+
+/* What this rank calls, in the words that a message carries. */
+struct call {
+    uint64_t
+        word; /* kind | dtype << 8 | op << 16 | root << 32; in a message: how << 24, acked << 48 */
+    uint64_t count;
+    uint32_t places, group;
+};
+struct call call_make(const tsm_ctx *c, enum call_kind kind, int dtype, int op, uint32_t root,
+                      uint64_t count, tsm_sym dst, tsm_sym src);
+
+/* A message that has been taken, still in its line. */
+struct taken {
+    const void *data; /* in the line, the sender's stage or its window */
+    uint32_t rank;    /* domain rank of the sender */
+    bool lent;
+};
+
+/* To be called first in every collective: 0, or why it cannot begin. */
+int channel_begin(tsm_ctx *c);
+
+/* What one collective sends. {call} to begin with. */
+struct giving {
+    const struct call *call;
+    const uint8_t *staged; /* what of the own window lies in the stage slot; NULL: nothing */
+    uint64_t staged_bytes;
+    uint32_t slot;
+    bool lent; /* to anybody */
+};
+
+/* Copies bytes of the own window into a stage slot if one is free, so that what channel_give sends from
+ * there need not be lent. */
+void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes);
+/* One message to `rank` (of the sub-group) with bytes at data in the own window (NULL: none). Wakes nobody yet. */
+int channel_give(tsm_ctx *c, struct giving *g, uint32_t rank, const void *data, uint64_t bytes);
+/* After the messages to one rank, or to all. */
+void channel_wake(tsm_ctx *c, uint32_t rank);
+void channel_wake_all(tsm_ctx *c);
+/* Waits until what was lent has been read. */
+int channel_finish(tsm_ctx *c, const struct giving *g);
+
+/* The next message of `rank`, waiting for it. Its data is valid until channel_release. bytes: what is
+ * expected, else it is misuse. */
+int channel_take(tsm_ctx *c, const struct call *call, uint32_t rank, uint64_t bytes,
+                 struct taken *ret);
+void channel_release(tsm_ctx *c, const struct taken *t);
+
+/* chip/barrier.c: one round of everybody waits for everybody, as part of `call`. */
+int barrier_round(tsm_ctx *c, const struct call *call);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Copying between windows: at the speed of the better of memcpy and stores that bypass the caches.
+ */
+#ifndef CHIP_COPY_H
+#define CHIP_COPY_H
+
+#include <stdint.h>
+
+/* Like memcpy; the areas do not overlap. Stores of it are ordered before a later release store. */
+void copy_bytes(void *to, const void *from, uint64_t bytes);
+
+/* From how many bytes on the caches are bypassed; once per process, before the first copy. */
+void copy_set_stream_bytes(uint64_t bytes);
+
+#endif

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Copyright The Transom Authors */
+/*
+ * Reductions: reduce, all-reduce, reduce-scatter, scan. Small ones are one-shot: each rank sends what it has to all that
+ * need it, and they combine in the order of ranks. Large ones are direct: between two rounds of the barrier each rank
+ * combines its share from all windows and stores it in all that need it, a block at a time. Both combine in the
+ * same order, so they give the same bits. Chip processes, inside a task. docs/task.md.
+ */
+#include <string.h>
+
+#include "chip/collective.h"
+#include "chip/combine.h"
+#include "chip/copy.h"
+
+/* One reduction on this rank. */
+struct reduction {
+    tsm_ctx *c;
+    struct buffers b;
+    struct call call;
+    struct giving giving;
+    struct combine x;
+};
+
+enum { BLOCK = 16384 /* bytes of an accumulator: stays in the first cache */ };
+_Static_assert(BLOCK >= 2 * STAGE_BYTES, "a stage slot of f16 has room in an accumulator");
+
+static int find(const tsm_ctx *c, int dtype, int op, struct combine *ret)
+{
+    uint32_t user = (uint32_t)op - OP_USER;
+    if (op >= OP_USER && user < c->task->op_count) {
+        return combine_find_user(dtype, c->task->ops[user].combine, c->task->ops[user].arg, ret);
+    }
+    return combine_find(dtype, op, ret);
+}
+
+static int begin(struct reduction *m, enum call_kind kind, int dtype, int op, uint32_t root,
+                 uint64_t count)
+{
+    int rc = find(m->c, dtype, op, &m->x);
+    m->b.element = tsm_dtype_bytes(dtype);
+    if (rc == 0) {
+        rc = root < m->c->size ? buffers_check(m->c, &m->b) : TSM_EINVAL;
+    }
+    if (rc == 0) {
+        m->call = call_make(m->c, kind, dtype, op, root, count, m->b.dst, m->b.src);
+        m->giving = (struct giving){.call = &m->call};
+        rc = channel_begin(m->c);
+    }
+    return rc;
+}
+
+/* Element `first` of a buffer in a rank's window. */
+static uint8_t *at(const struct reduction *m, tsm_sym s, uint32_t rank, uint64_t first)
+{
+    return window_of(m->c, domain_rank(m->c, rank)) + s.offset + first * m->b.element;
+}
+
+static bool is_one_shot(const struct reduction *m, uint64_t count)
+{
+    const struct tuning *t = &m->c->chip->arena.ctl->info.tuning;
+    uint64_t limit = t->one_shot_bytes[tuning_class(m->c->size)];
+    limit = limit < STAGE_BYTES ? limit : STAGE_BYTES;
+    return count * m->b.element <= (limit > SYNC_PAYLOAD ? limit : SYNC_PAYLOAD);
+}
+
+/* ---- one-shot ---- */
+
+static int give(struct reduction *m, uint32_t rank, uint64_t first, uint64_t count)
+{
+    return channel_give(m->c, &m->giving, rank, at(m, m->b.src, m->c->rank, first),
+                        count * m->b.element);
+}
+
+static void stage(struct reduction *m, uint64_t count, uint64_t largest_part)
+{
+    if (largest_part * m->b.element > SYNC_PAYLOAD) {
+        channel_stage(m->c, &m->giving, at(m, m->b.src, m->c->rank, 0), count * m->b.element);
+    }
+}
+
+/* acc = what ranks 0..end-1 sent, and the own elements from `first`, combined in the order of ranks. */
+static int fold(struct reduction *m, uint32_t end, uint64_t first, uint64_t count, void *acc)
+{
+    tsm_ctx *c = m->c;
+    struct taken t;
+    for (uint32_t r = 0; r < end; r++) {
+        const void *data = at(m, m->b.src, c->rank, first);
+        if (r != c->rank) {
+            int rc = channel_take(c, &m->call, r, count * m->b.element, &t);
+            if (rc != 0) {
+                return rc;
+            }
+            data = t.data;
+        }
+        if (r == 0) {
+            m->x.load(acc, data, count);
+        } else {
+            combine_add(&m->x, acc, data, count);
+        }
+        if (r != c->rank) {
+            channel_release(c, &t);
+        }
+    }
+    return 0;
+}
+
+/* Folds the own elements from `first` with those of ranks below `end` into dst, once nobody needs src. */
+static int fold_into(struct reduction *m, uint32_t end, uint64_t first, uint64_t count,
+                     uint64_t dst_first)
+{
+    _Alignas(LINE) uint8_t acc[BLOCK];
+    int rc = fold(m, end, first, count, acc);
+    rc = rc != 0 ? rc : channel_finish(m->c, &m->giving);
+    if (rc == 0) {
+        m->x.store(at(m, m->b.dst, m->c->rank, dst_first), acc, count);
+    }
+    return rc;
+}
+
+/* Gives `count` elements to the ranks [begin, end) but oneself. */
+static int give_range(struct reduction *m, uint32_t begin_rank, uint32_t end, uint64_t count)
+{
+    int rc = 0;
+    for (uint32_t r = begin_rank; r < end && rc == 0; r++) {
+        rc = r != m->c->rank ? give(m, r, 0, count) : 0;
+    }
+    channel_wake_all(m->c);
+    return rc;
+}
+
+/* ---- direct ---- */
+
+enum keeping { KEEP_ALL, KEEP_ROOT, KEEP_PREFIX, KEEP_PREFIX_BEFORE };
+
+/* A block of prefixes: dst of rank r = ranks 0..r combined, or 0..r-1. */
+static void scan_block(const struct reduction *m, uint8_t *acc, uint64_t first, uint64_t n,
+                       bool before)
+{
+    _Alignas(LINE) uint8_t own[BLOCK];
+    for (uint32_t r = 0; r < m->c->size; r++) {
+        const uint8_t *from = at(m, m->b.src, r, first);
+        uint8_t *to = at(m, m->b.dst, r, first);
+        if (before) {
+            memcpy(own, from, n * m->b.element); /* in place the next store overwrites it */
+            from = own;
+            if (r > 0) {
+                m->x.store(to, acc, n);
+            }
+        }
+        if (r == 0) {
+            m->x.load(acc, from, n);
+        } else {
+            combine_add(&m->x, acc, from, n);
+        }
+        if (!before) {
+            m->x.store(to, acc, n);
+        }
+    }
+}
+
+static void combine_block(const struct reduction *m, uint8_t *acc, uint64_t first, uint64_t n)
+{
+    m->x.load(acc, at(m, m->b.src, 0, first), n);
+    for (uint32_t r = 1; r < m->c->size; r++) {
+        combine_add(&m->x, acc, at(m, m->b.src, r, first), n);
+    }
+}
+
+/* The own share of the elements, combined from all ranks and stored where it is to be kept. */
+static void direct_share(const struct reduction *m, uint64_t count, enum keeping keeping,
+                         uint32_t root)
+{
+    _Alignas(LINE) uint8_t acc[BLOCK];
+    uint64_t first, last, block = BLOCK / m->x.wide;
+    own_share(m->c, count, m->b.element, &first, &last);
+    for (; first < last; first += block) {
+        uint64_t n = last - first < block ? last - first : block;
+        if (keeping == KEEP_PREFIX || keeping == KEEP_PREFIX_BEFORE) {
+            scan_block(m, acc, first, n, keeping == KEEP_PREFIX_BEFORE);
+            continue;
+        }
+        combine_block(m, acc, first, n);
+        for (uint32_t r = 0; r < m->c->size; r++) {
+            if (keeping == KEEP_ALL || r == root) {
+                m->x.store(at(m, m->b.dst, r, first), acc, n);
+            }
+        }
+    }
+}
+
+static int direct(struct reduction *m, uint64_t count, enum keeping keeping, uint32_t root)
+{
+    int rc = barrier_round(m->c, &m->call);
+    if (rc == 0) {
+        direct_share(m, count, keeping, root);
+        rc = barrier_round(m->c, &m->call);
+    }
+    return rc;
+}
+
+/* ---- the calls ---- */
+
+int tsm_reduce(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, int op,
+               uint32_t root)
+{
+    struct reduction m = {.c = c, .b = {dst, src, count, count, count, 0}};
+    int rc = begin(&m, CALL_REDUCE, dtype, op, root, count);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!is_one_shot(&m, count)) {
+        return direct(&m, count, KEEP_ROOT, root);
+    }
+    if (c->rank == root) {
+        return fold_into(&m, c->size, 0, count, 0);
+    }
+    stage(&m, count, count);
+    rc = give(&m, root, 0, count);
+    channel_wake(c, root);
+    return rc != 0 ? rc : channel_finish(c, &m.giving);
+}
+
+int tsm_all_reduce(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, int op)
+{
+    struct reduction m = {.c = c, .b = {dst, src, count, count, count, 0}};
+    int rc = begin(&m, CALL_ALL_REDUCE, dtype, op, 0, count);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!is_one_shot(&m, count)) {
+        return direct(&m, count, KEEP_ALL, 0);
+    }
+    stage(&m, count, count);
+    rc = give_range(&m, 0, c->size, count);
+    return rc != 0 ? rc : fold_into(&m, c->size, 0, count, 0);
+}
+
+static int scan(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src, uint64_t count,
+                int dtype, int op)
+{
+    struct reduction m = {.c = c, .b = {dst, src, count, count, count, 0}};
+    bool before = kind == CALL_EXSCAN;
+    int rc = begin(&m, kind, dtype, op, 0, count);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!is_one_shot(&m, count)) {
+        return direct(&m, count, before ? KEEP_PREFIX_BEFORE : KEEP_PREFIX, 0);
+    }
+    if (c->rank + 1 < c->size) {
+        stage(&m, count, count);
+        rc = give_range(&m, c->rank + 1, c->size, count);
+    }
+    if (rc == 0 && before && c->rank == 0) {
+        return channel_finish(c, &m.giving);
+    }
+    return rc != 0 ? rc : fold_into(&m, before ? c->rank : c->rank + 1, 0, count, 0);
+}
+
+int tsm_scan(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, int op)
+{
+    return scan(c, CALL_SCAN, dst, src, count, dtype, op);
+}
+
+int tsm_exscan(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, int op)
+{
+    return scan(c, CALL_EXSCAN, dst, src, count, dtype, op);
+}
+
+/* Every rank its own part of all windows. */
+static int direct_parts(struct reduction *m, uint64_t first, uint64_t count, uint64_t dst_first)
+{
+    _Alignas(LINE) uint8_t acc[BLOCK];
+    uint64_t block = BLOCK / m->x.wide;
+    int rc = barrier_round(m->c, &m->call);
+    for (uint64_t done = 0; rc == 0 && done < count; done += block) {
+        uint64_t n = count - done < block ? count - done : block;
+        combine_block(m, acc, first + done, n);
+        m->x.store(at(m, m->b.dst, m->c->rank, dst_first + done), acc, n);
+    }
+    return rc != 0 ? rc : barrier_round(m->c, &m->call);
+}
+
+static int reduce_scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src,
+                          const struct parts *p, int dtype, int op)
+{
+    uint64_t extent = parts_extent(p, c->size), largest = 0;
+    for (uint32_t r = 0; r < c->size; r++) {
+        largest = part_count(p, r) > largest ? part_count(p, r) : largest;
+    }
+    struct reduction m = {.c = c, .b = {dst, src, largest, extent, extent, 0}};
+    int rc = begin(&m, kind, dtype, op, 0, p->counts ? parts_hash(p, c->size) : p->count);
+    if (rc != 0) {
+        return rc;
+    }
+    uint64_t own = part_count(p, c->rank), first = part_first(p, c->rank);
+    uint64_t dst_first = in_place(&m.b) ? first : 0;
+    if (!is_one_shot(&m, extent)) {
+        return direct_parts(&m, first, own, dst_first);
+    }
+    stage(&m, extent, largest);
+    for (uint32_t r = 0; r < c->size && rc == 0; r++) {
+        rc = r != c->rank ? give(&m, r, part_first(p, r), part_count(p, r)) : 0;
+    }
+    channel_wake_all(c);
+    return rc != 0 ? rc : fold_into(&m, c->size, first, own, dst_first);
+}
+
+int tsm_reduce_scatter(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, int op)
+{
+    struct parts p = {.count = count};
+    return reduce_scatter(c, CALL_REDUCE_SCATTER, dst, src, &p, dtype, op);
+}
+
+int tsm_reduce_scatter_v(tsm_ctx *c, tsm_sym dst, tsm_sym src, const uint64_t *counts, int dtype,
+                         int op)
+{
+    struct parts p = {.counts = counts};
+    return counts ? reduce_scatter(c, CALL_REDUCE_SCATTER_V, dst, src, &p, dtype, op) : TSM_EINVAL;
+}
