@@ -6,6 +6,7 @@
  * a task. The model is tests/model/barrier.pml. docs/task.md.
  */
 #include "chip/channel.h"
+#include "chip/chaos.h"
 
 static int flat(tsm_ctx *c, const struct call *call)
 {
@@ -59,6 +60,7 @@ static int meet(tsm_ctx *c, enum call_kind kind)
 
 int tsm_sync(tsm_ctx *c)
 {
+    chaos_signals(c);
     return meet(c, CALL_SYNC);
 }
 

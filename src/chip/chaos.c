@@ -178,6 +178,7 @@ static void step(struct chaos *x)
     static const struct filter any = {.fences = UINT64_MAX};
     pause_by_chance(x, 8);
     while (below(x, x->lazy) == 0 && apply_one(x, &any)) {
+        pause_by_chance(x, 2);
     }
 }
 

@@ -112,7 +112,10 @@ IN_KERNEL float bf16_value(uint16_t h)
 typedef void kernel(void *to, const void *from, uint64_t count);
 
 struct kernels {
-    kernel *add[TSM_F64 + 1][TSM_XOR + 1]; /* NULL: the type does not have the operation */
+    struct {
+        kernel *add; /* NULL: the type does not have the operation */
+        void (*first)(void *acc, const void *lower, const void *from, uint64_t count);
+    } of[TSM_F64 + 1][TSM_XOR + 1];
     kernel *load_f16, *load_bf16, *store_f16, *store_bf16;
 };
 
@@ -202,7 +205,8 @@ int combine_find_variant(uint32_t variant, int dtype, int op, struct combine *re
     if (rc != 0) {
         return rc;
     }
-    found.add = k->add[dtype][op];
+    found.add = k->of[dtype][op].add;
+    found.first = k->of[dtype][op].first;
     if (!found.add) {
         return TSM_EUNSUPPORTED;
     }

@@ -19,6 +19,8 @@ struct combine {
     void (*load)(void *acc, const void *from, uint64_t count);
     /* acc[i] = acc[i] op from[i]; NULL: `user`. */
     void (*add)(void *acc, const void *from, uint64_t count);
+    /* acc[i] = lower[i] op from[i], in one go; NULL with `user`. */
+    void (*first)(void *acc, const void *lower, const void *from, uint64_t count);
     /* to[i] = acc[i], rounded to the type. */
     void (*store)(void *to, const void *acc, uint64_t count);
     tsm_combine_fn *user;
@@ -40,6 +42,17 @@ static inline void combine_add(const struct combine *x, void *acc, const void *f
         x->add(acc, from, count);
     } else {
         x->user(acc, from, count, x->dtype, x->user_arg);
+    }
+}
+
+static inline void combine_first(const struct combine *x, void *acc, const void *lower,
+                                 const void *from, uint64_t count)
+{
+    if (x->first) {
+        x->first(acc, lower, from, count);
+    } else {
+        x->load(acc, lower, count);
+        combine_add(x, acc, from, count);
     }
 }
 

@@ -21,7 +21,7 @@ struct reduction {
     struct combine x;
 };
 
-enum { BLOCK = 16384 /* bytes of an accumulator: stays in the first cache */ };
+enum { BLOCK = 8192 /* bytes of an accumulator: stays in the first cache beside what comes in */ };
 _Static_assert(BLOCK >= 2 * STAGE_BYTES, "a stage slot of f16 has room in an accumulator");
 
 static int find(const tsm_ctx *c, int dtype, int op, struct combine *ret)
@@ -78,30 +78,46 @@ static void stage(struct reduction *m, uint64_t count, uint64_t largest_part)
     }
 }
 
+/* What rank r sent, or the own elements from `first`. */
+static int take(struct reduction *m, uint32_t r, uint64_t first, uint64_t count, struct taken *ret)
+{
+    if (r == m->c->rank) {
+        *ret = (struct taken){.data = at(m, m->b.src, r, first)};
+        return 0;
+    }
+    return channel_take(m->c, &m->call, r, count * m->b.element, ret);
+}
+
+static void release(struct reduction *m, uint32_t r, const struct taken *t)
+{
+    if (r != m->c->rank) {
+        channel_release(m->c, t);
+    }
+}
+
 /* acc = what ranks 0..end-1 sent, and the own elements from `first`, combined in the order of ranks. */
 static int fold(struct reduction *m, uint32_t end, uint64_t first, uint64_t count, void *acc)
 {
-    tsm_ctx *c = m->c;
-    struct taken t;
-    for (uint32_t r = 0; r < end; r++) {
-        const void *data = at(m, m->b.src, c->rank, first);
-        if (r != c->rank) {
-            int rc = channel_take(c, &m->call, r, count * m->b.element, &t);
-            if (rc != 0) {
-                return rc;
-            }
-            data = t.data;
-        }
-        if (r == 0) {
-            m->x.load(acc, data, count);
-        } else {
-            combine_add(&m->x, acc, data, count);
-        }
-        if (r != c->rank) {
-            channel_release(c, &t);
-        }
+    struct taken lowest, t;
+    int rc = take(m, 0, first, count, &lowest);
+    if (rc == 0 && end == 1) {
+        m->x.load(acc, lowest.data, count);
+        release(m, 0, &lowest);
     }
-    return 0;
+    for (uint32_t r = 1; r < end && rc == 0; r++) {
+        rc = take(m, r, first, count, &t);
+        if (rc != 0) {
+            break;
+        }
+        if (r == 1) {
+            combine_first(&m->x, acc, lowest.data, t.data, count);
+            release(m, 0, &lowest);
+        } else {
+            combine_add(&m->x, acc, t.data, count);
+        }
+        release(m, r, &t);
+    }
+    return rc;
 }
 
 /* Folds the own elements from `first` with those of ranks below `end` into dst, once nobody needs src. */
@@ -160,9 +176,26 @@ static void scan_block(const struct reduction *m, uint8_t *acc, uint64_t first, 
 
 static void combine_block(const struct reduction *m, uint8_t *acc, uint64_t first, uint64_t n)
 {
-    m->x.load(acc, at(m, m->b.src, 0, first), n);
-    for (uint32_t r = 1; r < m->c->size; r++) {
+    const uint8_t *lowest = at(m, m->b.src, 0, first);
+    if (m->c->size == 1) {
+        m->x.load(acc, lowest, n);
+        return;
+    }
+    combine_first(&m->x, acc, lowest, at(m, m->b.src, 1, first), n);
+    for (uint32_t r = 2; r < m->c->size; r++) {
         combine_add(&m->x, acc, at(m, m->b.src, r, first), n);
+    }
+}
+
+/* Combines a block into dst of one rank: there at once, when that is no operand and elements are not widened. */
+static void block_into(const struct reduction *m, uint8_t *to, uint64_t first, uint64_t n)
+{
+    _Alignas(LINE) uint8_t acc[BLOCK];
+    if (m->x.wide == m->b.element && !in_place(&m->b)) {
+        combine_block(m, to, first, n);
+    } else {
+        combine_block(m, acc, first, n);
+        m->x.store(to, acc, n);
     }
 }
 
@@ -179,10 +212,12 @@ static void direct_share(const struct reduction *m, uint64_t count, enum keeping
             scan_block(m, acc, first, n, keeping == KEEP_PREFIX_BEFORE);
             continue;
         }
-        combine_block(m, acc, first, n);
-        for (uint32_t r = 0; r < m->c->size; r++) {
-            if (keeping == KEEP_ALL || r == root) {
-                m->x.store(at(m, m->b.dst, r, first), acc, n);
+        uint32_t to = keeping == KEEP_ROOT ? root : m->c->rank;
+        uint8_t *kept = at(m, m->b.dst, to, first);
+        block_into(m, kept, first, n);
+        for (uint32_t r = 0; keeping == KEEP_ALL && r < m->c->size; r++) {
+            if (r != to) {
+                copy_bytes(at(m, m->b.dst, r, first), kept, n * m->b.element);
             }
         }
     }
@@ -270,13 +305,11 @@ int tsm_exscan(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, 
 /* Every rank its own part of all windows. */
 static int direct_parts(struct reduction *m, uint64_t first, uint64_t count, uint64_t dst_first)
 {
-    _Alignas(LINE) uint8_t acc[BLOCK];
     uint64_t block = BLOCK / m->x.wide;
     int rc = barrier_round(m->c, &m->call);
     for (uint64_t done = 0; rc == 0 && done < count; done += block) {
         uint64_t n = count - done < block ? count - done : block;
-        combine_block(m, acc, first + done, n);
-        m->x.store(at(m, m->b.dst, m->c->rank, dst_first + done), acc, n);
+        block_into(m, at(m, m->b.dst, m->c->rank, dst_first + done), first + done, n);
     }
     return rc != 0 ? rc : barrier_round(m->c, &m->call);
 }

@@ -20,7 +20,7 @@ enum { LINE_BYTES = 256 };
 
 const struct tuning tuning_default = {
     .flat_ranks_max = 8,
-    .one_shot_bytes = {4096, 2048, 1024, 512, 256},
+    .one_shot_bytes = {2048, 1024, 1024, 512, 256},
     .stream_bytes = UINT64_C(4) << 20,
 };
 

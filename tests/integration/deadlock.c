@@ -7,7 +7,7 @@
 #include "domain_help.h"
 
 static tsm_worker *worker;
-static tsm_callable sender, waiter, both, timed, slow, work;
+static tsm_callable sender, waiter, any, both, timed, slow, work;
 
 /* Scalars: slot, value, rank. */
 static int send_task(tsm_task *t)
@@ -27,6 +27,19 @@ static int wait_task(tsm_task *t)
     tsm_sym s;
     int rc = tsm_at(c, tsm_task_scalar(t, 0) * 8, &s);
     return rc != 0 ? rc : tsm_signal_wait_until(c, s, TSM_GE, tsm_task_scalar(t, 1), NULL, -1);
+}
+
+/* Scalars: slot, value. Any of that slot and the two beside it. */
+static int any_task(tsm_task *t)
+{
+    tsm_ctx *c = tsm_task_domain(t, 0);
+    tsm_sym s[3];
+    uint32_t which = 9;
+    int rc = tsm_at(c, tsm_task_scalar(t, 0) * 8, &s[0]);
+    s[1] = tsm_offset(s[0], 8);
+    s[2] = tsm_offset(s[0], 16);
+    rc = rc != 0 ? rc : tsm_signal_wait_any(c, s, 3, TSM_GE, tsm_task_scalar(t, 1), &which, -1);
+    return rc != 0 || which < 3 ? rc : tsm_fail(t, "index %u of 3", which);
 }
 
 /* Scalars: slot, nanoseconds. */
@@ -68,6 +81,7 @@ static void start(uint32_t chips, uint32_t subs, uint64_t lease_bytes)
     worker = help_create_sized(harness_chips(chips), subs, 4u << 20, 16u << 20, lease_bytes);
     sender = harness_register(worker, "sender", send_task);
     waiter = harness_register(worker, "waiter", wait_task);
+    any = harness_register(worker, "any", any_task);
     both = harness_register(worker, "both", both_task);
     timed = harness_register(worker, "timed", timed_task);
     slow = harness_register(worker, "slow", slow_task);
@@ -251,6 +265,32 @@ static void a_wait_that_nobody_will_ever_end_is_a_deadlock(void **state)
     harness_close(worker);
 }
 
+/* Two wait for any of several signals, which only the other one could send after its own wait. */
+static int any_orch(tsm_orch *o, void *arg)
+{
+    (void)arg;
+    tsm_domain *d = ring_domain(o, 2);
+    int rc = help_submit(o, any, 0, d, SCALARS(3, 7), NULL);
+    rc = rc != 0 ? rc : help_submit(o, any, 1, d, SCALARS(0, 5), NULL);
+    rc = rc != 0 ? rc : help_submit(o, sender, 0, d, SCALARS(1, 5, 1), NULL);
+    return rc != 0 ? rc : help_submit(o, sender, 1, d, SCALARS(5, 7, 0), NULL);
+}
+
+static void a_wait_for_any_of_several_signals_is_named_with_their_number_and_the_first(void **state)
+{
+    (void)state;
+    start(2, 1, 1u << 26);
+    for (int i = 0; i < 5; i++) {
+        must_deadlock(any_orch, NULL);
+        assert_text(worker, "task 'any' on chip 0 waits for any of 3 signals, the first slot "
+                            "'flags'[3] of domain 'ring' (rank 0) >= 7");
+        assert_text(worker, "task 'any' on chip 1 waits for any of 3 signals, the first slot "
+                            "'flags'[0] of domain 'ring' (rank 1) >= 5");
+        must_work();
+    }
+    harness_close(worker);
+}
+
 static int barrier_task(tsm_task *t)
 {
     return tsm_barrier(tsm_task_domain(t, 0));
@@ -384,7 +424,9 @@ static int late_orch(tsm_orch *o, void *arg)
 {
     struct harness_random *random = arg;
     tsm_domain *d = ring_domain(o, 3);
-    int rc = help_submit(o, waiter, 1, d, SCALARS(0, 1), NULL);
+    bool several = harness_below(random, 2);
+    uint32_t slot = several ? harness_below(random, 3) : 0;
+    int rc = help_submit(o, several ? any : waiter, 1, d, SCALARS(0, 1), NULL);
     for (uint32_t i = harness_below(random, 4); i > 0 && rc == 0; i--) {
         uint64_t time = harness_below(random, 3) ? harness_below(random, 300000)
                                                  : harness_below(random, 25000000);
@@ -402,7 +444,7 @@ static int late_orch(tsm_orch *o, void *arg)
             rc = slow_copy(o, 0, time / 4);
         }
     }
-    return rc != 0 ? rc : help_submit(o, sender, 2, d, SCALARS(0, 1, 1), NULL);
+    return rc != 0 ? rc : help_submit(o, sender, 2, d, SCALARS(slot, 1, 1), NULL);
 }
 
 static void slow_tasks_late_signallers_and_timeouts_are_no_deadlock(void **state)
@@ -515,6 +557,7 @@ int main(void)
         TEST(wait_then_send_in_any_order_is_a_deadlock_named_in_full),
         TEST(send_and_wait_in_one_task_per_chip_as_a_group_works),
         TEST(a_wait_that_nobody_will_ever_end_is_a_deadlock),
+        TEST(a_wait_for_any_of_several_signals_is_named_with_their_number_and_the_first),
         TEST(a_barrier_that_a_member_never_enters_is_a_deadlock),
         TEST(a_cycle_through_a_tag_edge_is_named_with_the_edge),
         TEST(a_function_that_blocks_before_it_can_send_is_part_of_the_deadlock),
