@@ -22,7 +22,6 @@ enum {
     HOW_STAGED = 0xfe,
     HOW_LENT = 0xff
 };
-#define CALL_COMPARED UINT64_C(0x0000ffff00ffffff)
 
 /* What the payload of a staged or lent message says. */
 struct pointer {
@@ -63,14 +62,18 @@ int channel_begin(tsm_ctx *c)
         memset(sync_peers(c), 0, c->desc->size * sizeof(struct sync_peer));
         own->generation = c->generation;
     }
-    return domain_is_aborted(c) ? TSM_EPEER : 0;
+    c->deadline_ns = c->timeout_ns < 0 ? 0 : clock_ns() + (uint64_t)c->timeout_ns;
+    /* Either stays: a rank that was interrupted gives nothing that a peer could take for what comes later. */
+    return run_is_aborted(c->chip, c->task->rec->run) ? TSM_EABORTED
+           : domain_is_aborted(c)                     ? TSM_EPEER
+                                                      : 0;
 }
 
 /* ---- waiting ---- */
 
 static int wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value)
 {
-    int rc = task_wait_word(c, word, cmp, value, NULL, c->timeout_ns);
+    int rc = task_wait_word(c, word, cmp, value, NULL, c->deadline_ns);
     if (rc == TSM_ETIMEOUT) {
         tsm_abort(c, rc);
     }
@@ -320,8 +323,7 @@ int channel_take(tsm_ctx *c, const struct call *call, uint32_t rank, uint64_t by
         }
     }
     struct call theirs = {m->call, m->count, m->places, m->group};
-    if (((theirs.word ^ call->word) & CALL_COMPARED) != 0 || theirs.count != call->count ||
-        theirs.places != call->places || theirs.group != call->group) {
+    if (!call_is_same(call, &theirs)) {
         return misuse(c, from, call, &theirs, hidden_difference(call, &theirs));
     }
     uint64_t unacked = p->sent - (theirs.word >> ACKED_SHIFT);

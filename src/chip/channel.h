@@ -66,6 +66,13 @@ struct call {
     uint64_t count;
     uint32_t places, group;
 };
+#define CALL_COMPARED UINT64_C(0x0000ffff00ffffff) /* of the word */
+/* Whether two ranks call the same: asked of every message. bench/barrier.c says what that costs. */
+static inline bool call_is_same(const struct call *a, const struct call *b)
+{
+    return ((a->word ^ b->word) & CALL_COMPARED) == 0 && a->count == b->count &&
+           a->places == b->places && a->group == b->group;
+}
 struct call call_make(const tsm_ctx *c, enum call_kind kind, int dtype, int op, uint32_t root,
                       uint64_t count, tsm_sym dst, tsm_sym src);
 

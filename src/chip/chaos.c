@@ -16,7 +16,9 @@ enum {
     OPS_MAX = 128,
     HELD_MAX = 16 << 20, /* bytes of sources */
     PIECES_MAX = 3,      /* of one put */
-    PAUSE_BITS = 9,
+    YIELDS_USUAL = 10000,
+    PAUSE_BITS_MIN = 4, /* of the longest pause of a task, in yields */
+    PAUSE_BITS_MAX = 11,
     STACK_BYTES = 8 << 20
 };
 
@@ -40,6 +42,8 @@ struct chaos {
     uint64_t run, tasks; /* begun here in this run */
     uint64_t calls, held;
     uint32_t lazy; /* one of so many calls applies something */
+    uint32_t pause_bits;
+    uint64_t yields; /* of the task so far */
     uint32_t count;
     struct op ops[OPS_MAX]; /* in the order of the calls */
 };
@@ -72,10 +76,13 @@ static uint32_t below(struct chaos *x, uint32_t n)
     return (uint32_t)((x->random * UINT64_C(0x2545f4914f6cdd1d)) >> 32) % n;
 }
 
+/* Rarer once a task has paused long: one that calls the library a million times shall end, too. */
 static void pause_by_chance(struct chaos *x, uint32_t odds)
 {
-    if (below(x, odds) == 0) {
-        for (uint32_t n = 1u << below(x, PAUSE_BITS); n > 0; n--) {
+    if (below(x, x->yields < YIELDS_USUAL ? odds : odds * 16) == 0) {
+        uint32_t n = 1u << below(x, x->pause_bits + 1);
+        x->yields += n;
+        for (; n > 0; n--) {
             sched_yield();
         }
     }
@@ -166,11 +173,14 @@ static bool apply_one(struct chaos *x, const struct filter *f)
     return n > 0;
 }
 
+/* Pauses only where there is something left that is late. */
 static void apply_all(struct chaos *x, const struct filter *f)
 {
-    do {
-        pause_by_chance(x, 2);
-    } while (apply_one(x, f));
+    while (apply_one(x, f)) {
+        if (x->count > 0) {
+            pause_by_chance(x, 2);
+        }
+    }
 }
 
 static void step(struct chaos *x)
@@ -367,8 +377,10 @@ void chaos_task_begin(struct chip *c, const struct record *rec)
     x->tasks = x->run == rec->run ? x->tasks + 1 : 0;
     x->run = rec->run;
     x->chip = c;
-    x->random = mix(mix(mix(seed + rec->run - 1, c->place + 1), x->tasks + 1), seed) | 1;
+    x->random = mix(mix(seed + rec->run - 1, c->place + 1), x->tasks + 1) | 1;
+    x->yields = 0;
     x->lazy = 2u << 3 * below(x, 3);
+    x->pause_bits = PAUSE_BITS_MIN + below(x, PAUSE_BITS_MAX - PAUSE_BITS_MIN + 1);
     chaos_armed = true;
     pause_by_chance(x, 2);
 }

@@ -6,6 +6,7 @@
  * predecessor left them. docs/chip.md.
  */
 #include "chip/chip.h"
+#include "chip/copy.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +164,8 @@ _Noreturn void chip_main(const struct arena *arena, const struct chip_start *sta
     }
     a32_store(&c->page->life, start->life);
     recorder_init(c->recorder);
+    copy_set_stream_bytes(arena->ctl->info.tuning.stream_bytes,
+                          arena->ctl->info.tuning.stream_out_bytes);
     waiter_init(&c->waiter, &c->arena, c->place, &c->page->wait, &c->page->sleeps);
     if (c->backend->open(c->place, &c->device, c->page->text, sizeof(c->page->text)) != 0 ||
         load_all(c) != 0) {

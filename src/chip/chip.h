@@ -92,6 +92,7 @@ struct tsm_ctx {
     uint32_t generation;        /* of the lease, from the record */
     uint32_t group;             /* hash of ranks; 0: the domain */
     int64_t timeout_ns;         /* of collectives; < 0: none */
+    uint64_t deadline_ns;       /* of the one that runs; 0: none */
     struct domain_state *state; /* shared by all views of the domain in this task */
     struct tsm_ctx *next;       /* sub-groups of the task */
 };
@@ -138,9 +139,9 @@ void *sym_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_t bytes, in
 bool domain_is_aborted(const tsm_ctx *c);
 
 /* chip/signal.c */
-/* Waits until the 64-bit word, in the own window or behind it, compares with value. 0, TSM_EABORTED, TSM_EPEER,
+/* Waits until the 64-bit word, in the own window or behind it, compares with value; deadline_ns 0: none. 0, TSM_EABORTED, TSM_EPEER,
  * TSM_ETIMEOUT. */
 int task_wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
-                   int64_t timeout_ns);
+                   uint64_t deadline_ns);
 
 #endif

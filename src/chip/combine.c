@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/atomic.h"
 #include "chip/copy.h"
 
 #ifdef __FAST_MATH__
@@ -221,9 +222,11 @@ int combine_find_variant(uint32_t variant, int dtype, int op, struct combine *re
 
 int combine_find(int dtype, int op, struct combine *ret)
 {
-    static uint32_t best; /* 0: not looked for yet */
-    if (best == 0) {
-        best = combine_variants();
+    static a32 best; /* 0: not looked for yet; who comes at the same time finds the same */
+    uint32_t found = a32_load(&best);
+    if (found == 0) {
+        found = combine_variants();
+        a32_store(&best, found);
     }
-    return combine_find_variant(best - 1, dtype, op, ret);
+    return combine_find_variant(found - 1, dtype, op, ret);
 }

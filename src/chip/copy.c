@@ -4,7 +4,9 @@
  * Copying between windows. memcpy, except where something else is measurably faster: a copy that is larger than the
  * caches bypasses them (the target's lines need not be read first), and one whose target lies a little behind its source
  * within the page is made by a loop of vectors, because the processor's own copying of strings, which memcpy uses
- * from 2 KiB on, is up to 28 times slower then. Chip processes; owns the threshold. docs/performance.md.
+ * from 2 KiB on, is up to 28 times slower then. Into another chip's window they are bypassed much earlier: each of its
+ * lines that the other core holds costs an invalidation, and the next read by that core a transfer, which together
+ * exceed the way through the memory. Chip processes; owns the thresholds. docs/performance.md.
  */
 #include "chip/copy.h"
 
@@ -13,11 +15,12 @@
 
 #include "shm/tuning.h"
 
-static uint64_t stream_bytes; /* 0: not set */
+static uint64_t stream_bytes, stream_out_bytes; /* 0: not set */
 
-void copy_set_stream_bytes(uint64_t bytes)
+void copy_set_stream_bytes(uint64_t bytes, uint64_t out_bytes)
 {
     stream_bytes = bytes;
+    stream_out_bytes = out_bytes;
 }
 
 #ifdef __x86_64__
@@ -79,10 +82,10 @@ static void copy_blocks(uint8_t *to, const uint8_t *from, uint64_t bytes)
 }
 #endif
 
-void copy_bytes(void *to, const void *from, uint64_t bytes)
+static void copy_by(void *to, const void *from, uint64_t bytes, uint64_t stream_from)
 {
 #ifdef __x86_64__
-    if (bytes >= (stream_bytes != 0 ? stream_bytes : tuning_default.stream_bytes)) {
+    if (bytes >= stream_from) {
         copy_stream(to, from, bytes);
         return;
     }
@@ -90,8 +93,21 @@ void copy_bytes(void *to, const void *from, uint64_t bytes)
         copy_blocks(to, from, bytes);
         return;
     }
+#else
+    (void)stream_from;
 #endif
     if (bytes != 0) {
         memcpy(to, from, bytes);
     }
+}
+
+void copy_bytes(void *to, const void *from, uint64_t bytes)
+{
+    copy_by(to, from, bytes, stream_bytes != 0 ? stream_bytes : tuning_default.stream_bytes);
+}
+
+void copy_out(void *to, const void *from, uint64_t bytes)
+{
+    copy_by(to, from, bytes,
+            stream_out_bytes != 0 ? stream_out_bytes : tuning_default.stream_out_bytes);
 }

@@ -11,7 +11,10 @@
 /* Like memcpy; the areas do not overlap. Stores of it are ordered before a later release store. */
 void copy_bytes(void *to, const void *from, uint64_t bytes);
 
-/* From how many bytes on the caches are bypassed; once per process, before the first copy. */
-void copy_set_stream_bytes(uint64_t bytes);
+/* The same into another chip's window, which that chip will read. */
+void copy_out(void *to, const void *from, uint64_t bytes);
+
+/* From how many bytes on each bypasses the caches; once per process, before the first copy. */
+void copy_set_stream_bytes(uint64_t bytes, uint64_t out_bytes);
 
 #endif

@@ -12,6 +12,16 @@
 
 /* ---- whole ranges ---- */
 
+static inline void copy_to_rank(const tsm_ctx *c, void *to, const void *from, uint64_t bytes,
+                                uint32_t rank)
+{
+    if (rank == c->rank) {
+        copy_bytes(to, from, bytes);
+    } else {
+        copy_out(to, from, bytes);
+    }
+}
+
 static inline int put(tsm_ctx *c, tsm_sym dst, const void *src, uint64_t bytes, uint32_t rank,
                       bool nbi)
 {
@@ -30,7 +40,7 @@ static inline int put(tsm_ctx *c, tsm_sym dst, const void *src, uint64_t bytes, 
         chaos_put(c, rank, &(struct copy){to, src, bytes, 1, 0, 0}, nbi);
         return 0;
     }
-    copy_bytes(to, src, bytes);
+    copy_to_rank(c, to, src, bytes, rank);
     wake_rank(c, rank);
     return 0;
 }
@@ -287,7 +297,7 @@ static inline int put_signal(tsm_ctx *c, tsm_sym dst, const void *src, uint64_t 
         return 0;
     }
     if (bytes > 0) {
-        copy_bytes(to, src, bytes);
+        copy_to_rank(c, to, src, bytes, rank);
     }
     word_change(word, 8, how, value);
     wake_rank(c, rank);

@@ -99,12 +99,12 @@ static int wait_slow(tsm_ctx *c, struct word_wait *w, uint64_t deadline_ns)
 }
 
 int task_wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
-                   int64_t timeout_ns)
+                   uint64_t deadline_ns)
 {
     struct word_wait w = {c, word, value, a64_acquire(word), (uint32_t)cmp};
     int rc = 0;
     if (!compare_holds(w.cmp, w.seen, value)) {
-        rc = wait_slow(c, &w, deadline_of(timeout_ns));
+        rc = wait_slow(c, &w, deadline_ns);
     }
     if (seen) {
         *seen = w.seen;
@@ -120,7 +120,17 @@ int tsm_signal_wait_until(tsm_ctx *c, tsm_sym s, int cmp, uint64_t value, uint64
     if (!word) {
         return code;
     }
-    return is_comparison(cmp) ? task_wait_word(c, word, cmp, value, seen, timeout_ns) : TSM_EINVAL;
+    if (!is_comparison(cmp)) {
+        return TSM_EINVAL;
+    }
+    uint64_t now = a64_acquire(word);
+    if (!compare_holds((uint32_t)cmp, now, value)) {
+        return task_wait_word(c, word, cmp, value, seen, deadline_of(timeout_ns));
+    }
+    if (seen) {
+        *seen = now;
+    }
+    return 0;
 }
 
 /* ---- several ---- */

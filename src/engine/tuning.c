@@ -19,9 +19,10 @@
 enum { LINE_BYTES = 256 };
 
 const struct tuning tuning_default = {
-    .flat_ranks_max = 8,
-    .one_shot_bytes = {2048, 1024, 1024, 512, 256},
+    .flat_ranks_max = 32,
+    .one_shot_bytes = {1024, 4096, 4096, 4096, 4096},
     .stream_bytes = UINT64_C(4) << 20,
+    .stream_out_bytes = UINT64_C(32) << 10,
 };
 
 struct entry {
@@ -41,6 +42,7 @@ static const struct entry entries[] = {
     {"one_shot_bytes_16", STAGE_BYTES, ONE_SHOT(3)},
     {"one_shot_bytes_more", STAGE_BYTES, ONE_SHOT(4)},
     {"stream_bytes", UINT64_MAX, offsetof(struct tuning, stream_bytes), sizeof(uint64_t)},
+    {"stream_out_bytes", UINT64_MAX, offsetof(struct tuning, stream_out_bytes), sizeof(uint64_t)},
 };
 
 static const struct entry *find_entry(const char *name)

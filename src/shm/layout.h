@@ -88,7 +88,7 @@ struct arena_info {
     struct tuning tuning;
     uint64_t chaos; /* seed of chaos mode; 0: off */
 };
-LAYOUT_SIZE(arena_info, 280);
+LAYOUT_SIZE(arena_info, 288);
 
 /* What a process waits for, for its wakers and for the wait graph. w: the process that waits. A seqlock:
  * version is odd while the rest changes; kind WAIT_NOTHING when it runs. */
@@ -125,7 +125,7 @@ struct ctl_head {
     struct arena_info info;
     a32 shutdown; /* 1: children leave when they next look */
     a32 state;    /* of the worker: enum worker_state */
-    a64 reserved0[4];
+    a64 reserved0[3];
     struct wait_record wait;
     a64 aborts[RUN_SLOTS];
     a64 runs;            /* number of the newest run */

@@ -19,8 +19,9 @@ static inline uint32_t tuning_class(uint32_t ranks)
 struct tuning {
     uint32_t flat_ranks_max; /* a barrier is flat up to here, dissemination beyond */
     uint32_t one_shot_bytes
-        [TUNING_CLASSES];  /* a reduction is one-shot up to here; at most STAGE_BYTES */
-    uint64_t stream_bytes; /* a copy of at least this bypasses the caches */
+        [TUNING_CLASSES];      /* a reduction is one-shot up to here; at most STAGE_BYTES */
+    uint64_t stream_bytes;     /* a copy of at least this bypasses the caches */
+    uint64_t stream_out_bytes; /* the same of a copy into another chip's window */
 };
 
 extern const struct tuning tuning_default;

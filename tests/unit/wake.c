@@ -302,6 +302,55 @@ static void a_lost_sleeper_is_found(void **state)
     arena_destroy(&a);
 }
 
+/* A look that a test takes part in: what the others could see at its begin. */
+struct looked {
+    struct arena *a;
+    uint32_t looks, seen_before;
+};
+
+static int look_four_times(void *ctx)
+{
+    struct looked *x = ctx;
+    x->looks++;
+    if (x->looks > 1) { /* the first is still awake */
+        x->seen_before += (uint32_t)wait_has_looked(x->a, 0);
+        wake_place(x->a, 0); /* a write to its window, which ends the sleep that follows */
+    }
+    return x->looks == 4;
+}
+
+static void a_wait_for_several_signals_is_rung_by_every_write_and_says_when_it_has_looked(
+    void **state)
+{
+    (void)state;
+    struct arena a;
+    struct waiter w;
+    struct want want = {.kind = WAIT_SIGNALS, .place = 3};
+    help_arena(&a, 2, 0);
+    a.spin = 0;
+    struct looked x = {&a, 0, 0};
+    waiter_init(&w, &a, 0, record_of(&a, 0), NULL);
+    assert_true(want_met(&a, 0, &want));
+    assert_int_equal(wait_for(&w, &want, look_four_times, &x), 1);
+    assert_int_equal(x.looks, 4);
+    assert_int_equal(x.seen_before, 0); /* not while it looks */
+    /* Asleep after a look: it is stuck as long as nobody rings, and not woken to look whether it is. */
+    a32_store(&record_of(&a, 0)->kind, WAIT_SIGNALS);
+    a32_store(&record_of(&a, 0)->looked, bell_of(&a, 0) << 1 | 1);
+    a32_store(&a.hints[0].asleep, 1);
+    uint32_t before = bell_of(&a, 0);
+    assert_true(wait_has_looked(&a, 0));
+    wake_lost(&a);
+    assert_int_equal(bell_of(&a, 0), before);
+    assert_true(wait_has_looked(&a, 0));
+    wake_place(&a, 0);
+    assert_int_equal(bell_of(&a, 0), before + 1);
+    assert_false(wait_has_looked(&a, 0));
+    a32_store(&a.hints[0].asleep, 1); /* awake, and about to look */
+    assert_false(wait_has_looked(&a, 0));
+    arena_destroy(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +363,7 @@ int main(void)
         TEST(a_torn_wait_record_is_rung_anyway),
         TEST(the_dead_are_forgotten_in_all_masks),
         TEST(a_lost_sleeper_is_found),
+        TEST(a_wait_for_several_signals_is_rung_by_every_write_and_says_when_it_has_looked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
