@@ -215,7 +215,7 @@ static struct outcome judge(const struct figure *f, const struct samples *s)
                         .r = column_quantile(s, ROUND_TRIP, 0.5),
                         .to_floor = column_quantile(s, TO_FLOOR, 0.5),
                         .to_r = column_quantile(s, TO_R, 0.5)};
-    bool is_floor = f->against == AGAINST_FLOOR;
+    bool is_floor = f->against == AGAINST_FLOOR || f->against == AGAINST_PEER;
     o.judged = is_floor ? o.to_floor : f->against == AGAINST_R ? o.to_r : o.median;
     o.ok = f->against == AGAINST_MIN ? o.judged >= f->limit : o.judged <= f->limit;
     return o;
@@ -223,8 +223,6 @@ static struct outcome judge(const struct figure *f, const struct samples *s)
 
 static void target_text(const struct figure *f, char *text, size_t bytes)
 {
-    static const char *const forms[] = {
-        [AGAINST_NOTHING] = "", [AGAINST_FLOOR] = "<= %g floor", [AGAINST_R] = "<= %g R"};
     switch (f->against) {
     case AGAINST_NOTHING:
         text[0] = 0;
@@ -236,9 +234,11 @@ static void target_text(const struct figure *f, char *text, size_t bytes)
         snprintf(text, bytes, ">= %g %s", f->limit, f->unit);
         break;
     default:
-        snprintf(text, bytes, f->against == AGAINST_R ? "<= %g R" : "<= %g floor", f->limit);
+        snprintf(text, bytes, "<= %g %s", f->limit,
+                 f->against == AGAINST_R      ? "R"
+                 : f->against == AGAINST_PEER ? "peer"
+                                              : "floor");
     }
-    (void)forms;
 }
 
 /* Four digits, without an exponent. */
@@ -253,7 +253,10 @@ static const char *number(double v, char text[24])
 static void print_row(const struct figure *f, const struct outcome *o, const char *target)
 {
     char a[6][24];
-    const char *ratio_of = f->against == AGAINST_R ? " R" : o->floor > 0 ? " fl" : "";
+    const char *ratio_of = f->against == AGAINST_R      ? " R"
+                           : f->against == AGAINST_PEER ? " peer"
+                           : o->floor > 0               ? " fl"
+                                                        : "";
     double ratio = f->against == AGAINST_R ? o->to_r : o->to_floor;
     char measured[40] = "";
     if (*ratio_of) {
@@ -268,7 +271,7 @@ static void print_row(const struct figure *f, const struct outcome *o, const cha
                                          : "MISSED");
 }
 
-void figure_report(const struct figure *f, const struct samples *s)
+static void report(const struct figure *f, const struct samples *s, bool in_table)
 {
     char target[48] = "";
     if (s->count == 0) {
@@ -276,7 +279,7 @@ void figure_report(const struct figure *f, const struct samples *s)
     }
     struct outcome o = judge(f, s);
     target_text(f, target, sizeof(target));
-    if (out.table) {
+    if (out.table && in_table) {
         print_row(f, &o, target);
     }
     fprintf(
@@ -293,6 +296,16 @@ void figure_report(const struct figure *f, const struct samples *s)
                                       : "false",
         s->count, out.date, out.busy);
     fflush(out.json);
+}
+
+void figure_report(const struct figure *f, const struct samples *s)
+{
+    report(f, s, true);
+}
+
+void figure_keep(const struct figure *f, const struct samples *s)
+{
+    report(f, s, false);
 }
 
 void figure_report_cores(const struct figure *f, const struct samples *s)

@@ -41,8 +41,9 @@ struct samples {
 void samples_add(struct samples *s, double value, double floor, double r);
 void samples_free(struct samples *s);
 
-/* What the median is held against: nothing; limit * floor; limit * R; at most, at least the limit. */
-enum against { AGAINST_NOTHING, AGAINST_FLOOR, AGAINST_R, AGAINST_MAX, AGAINST_MIN };
+/* What the median is held against: nothing; limit * floor; limit * peer, which stands in the floor's column; limit * R;
+ * at most, at least the limit. */
+enum against { AGAINST_NOTHING, AGAINST_FLOOR, AGAINST_PEER, AGAINST_R, AGAINST_MAX, AGAINST_MIN };
 struct figure {
     const char *name, *params, *unit;
     enum against against;
@@ -50,6 +51,8 @@ struct figure {
 };
 /* The median of each ratio decides, not the ratio of medians. */
 void figure_report(const struct figure *f, const struct samples *s);
+/* Among the JSON lines only. */
+void figure_keep(const struct figure *f, const struct samples *s);
 /* The same in two figures, for near and far cores; a class with too few batches is left out. */
 void figure_report_cores(const struct figure *f, const struct samples *s);
 

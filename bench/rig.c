@@ -8,6 +8,8 @@
 
 #include "base/sys.h"
 
+enum { ADDED_MAX = 4 };
+
 static int task_empty(tsm_task *t)
 {
     (void)t;
@@ -53,6 +55,21 @@ static void must(const struct rig *r, int rc, const char *what)
     bench_must(rc, what, rc ? tsm_worker_error(r->worker)->text : "");
 }
 
+static struct {
+    const char *name;
+    tsm_task_fn *fn;
+    tsm_callable *ret;
+} added[ADDED_MAX];
+static uint32_t added_count;
+
+void rig_add(const char *name, tsm_task_fn *fn, tsm_callable *ret)
+{
+    bench_must(added_count == ADDED_MAX, "too many callables", name);
+    added[added_count].name = name;
+    added[added_count].fn = fn;
+    added[added_count++].ret = ret;
+}
+
 void rig_start(struct rig *r, uint32_t chips, const struct tsm_worker_opts *opts)
 {
     struct tsm_worker_opts o = TSM_WORKER_OPTS_INIT;
@@ -72,6 +89,10 @@ void rig_start(struct rig *r, uint32_t chips, const struct tsm_worker_opts *opts
     must(r, tsm_register(r->worker, "stamp", task_stamp, &r->stamp), "register");
     must(r, tsm_register(r->worker, "pin", task_pin, &r->pin), "register");
     must(r, tsm_register(r->worker, "dirty", task_dirty, &r->dirty), "register");
+    for (uint32_t i = 0; i < added_count; i++) {
+        must(r, tsm_register(r->worker, added[i].name, added[i].fn, added[i].ret), "register");
+    }
+    added_count = 0;
     must(r, tsm_worker_start(r->worker), "start");
     must(r, tsm_buffer_create(r->worker, 4096, &shared), "buffer");
     r->gate = shared;

@@ -23,6 +23,8 @@ struct rig {
     uint64_t *clocks; /* 8 of them, shared */
 };
 
+/* A callable of the benchmark's own, for the next rig_start; up to 4. */
+void rig_add(const char *name, tsm_task_fn *fn, tsm_callable *ret);
 /* opts NULL: defaults, with `chips`. Ends the program when it cannot start. */
 void rig_start(struct rig *r, uint32_t chips, const struct tsm_worker_opts *opts);
 /* Chip c goes to core (first + c) % cores. */

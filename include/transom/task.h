@@ -98,8 +98,8 @@ int tsm_abort(tsm_ctx *c, int code);
  * exceeds it returns TSM_ETIMEOUT and aborts the domain, because its members no longer agree. < 0: none (as at
  * the begin of a task). */
 void tsm_timeout_set(tsm_ctx *c, int64_t timeout_ns);
-/* What the last call on this domain that returned EINVAL for a collective found, in words; "" when none did. Also
- * the text of the failure when the task returns that code. */
+/* Why the last call on this domain that was refused was: the argument and its value, or the two ranks and their calls; "" when
+ * none was. Also the text of the failure when the task returns the code of that call. */
 const char *tsm_ctx_text(const tsm_ctx *c);
 
 /* ---- put and get --------------------------------------------------------------------------------- */
@@ -203,8 +203,10 @@ int tsm_atomic_compare_swap_u64(tsm_ctx *c, tsm_sym s, uint64_t expected, uint64
  * refused. On return src may be written and dst is complete on this rank; a collective does not complete earlier
  * puts (tsm_barrier does), and only tsm_sync, tsm_barrier and those whose result needs every rank wait for every rank.
  *
- * Where two ranks disagree about the collective, its count, type, operation, root, places or sub-group, both that see
- * it get EINVAL with tsm_ctx_text naming both ranks and both calls, and the domain is aborted.
+ * Where two ranks disagree about the collective, its count, type, operation, root, places or sub-group, who sees it
+ * gets EINVAL with tsm_ctx_text naming both ranks and both calls, and the domain is aborted: the others get EPEER, a rank that
+ * had only to send at its next collective. Two ranks that each take the other for the root both wait and can compare
+ * nothing: the run fails with DEADLOCK, whose text has both ranks and both calls.
  *
  * Returns, all of them: EINVAL, ERANGE, ESTALE, EABORTED (the run failed), EPEER (a member aborted the
  * domain), ETIMEOUT (tsm_timeout_set), EUNSUPPORTED (an operation that the type does not have).

@@ -83,7 +83,7 @@ static inline void *answering(tsm_ctx *c, tsm_sym s, const void *ret, uint32_t b
 {
     void *word = word_at(c, s, rank, bytes, ret_code);
     if (word && !ret) {
-        *ret_code = TSM_EINVAL;
+        *ret_code = ctx_refuse(c, TSM_EINVAL, "the result is NULL");
         return NULL;
     }
     if (word && chaos_armed) {

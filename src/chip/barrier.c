@@ -54,7 +54,7 @@ int barrier_round(tsm_ctx *c, const struct call *call)
 static int meet(tsm_ctx *c, enum call_kind kind)
 {
     struct call call = call_make(c, kind, 0, 0, 0, 0, (tsm_sym){0}, (tsm_sym){0});
-    int rc = channel_begin(c);
+    int rc = channel_begin(c, &call);
     return rc != 0 ? rc : barrier_round(c, &call);
 }
 

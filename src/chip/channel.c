@@ -47,21 +47,22 @@ struct call call_make(const tsm_ctx *c, enum call_kind kind, int dtype, int op, 
 {
     uint64_t places = (dst.offset * UINT64_C(0x9e3779b97f4a7c15)) ^ src.offset;
     places *= UINT64_C(0xff51afd7ed558ccd);
-    return (struct call){(uint64_t)kind | (uint64_t)dtype << 8 | (uint64_t)op << 16 |
-                             (uint64_t)root << 32,
+    return (struct call){(uint64_t)kind | (uint64_t)(uint8_t)dtype << 8 |
+                             (uint64_t)(uint8_t)op << 16 | (uint64_t)(uint16_t)root << 32,
                          count, (uint32_t)(places >> 32), c->group};
 }
 
-int channel_begin(tsm_ctx *c)
+int channel_begin(tsm_ctx *c, const struct call *call)
 {
     struct sync_head *own = sync_of(c, c->self);
     if (c->desc->generation != c->generation) {
-        return TSM_ESTALE;
+        return ctx_refuse(c, TSM_ESTALE, "it has been released");
     }
     if (own->generation != c->generation) {
         memset(sync_peers(c), 0, c->desc->size * sizeof(struct sync_peer));
         own->generation = c->generation;
     }
+    own->call = *call;
     c->deadline_ns = c->timeout_ns < 0 ? 0 : clock_ns() + (uint64_t)c->timeout_ns;
     /* Either stays: a rank that was interrupted gives nothing that a peer could take for what comes later. */
     return run_is_aborted(c->chip, c->task->rec->run) ? TSM_EABORTED
@@ -214,58 +215,6 @@ int channel_finish(tsm_ctx *c, const struct giving *g)
 
 /* ---- misuse ---- */
 
-static const char *const kind_names[CALL_KINDS] = {
-    [CALL_SYNC] = "sync",
-    [CALL_BARRIER] = "barrier",
-    [CALL_BROADCAST] = "broadcast",
-    [CALL_ALL_GATHER] = "all_gather",
-    [CALL_GATHER] = "gather",
-    [CALL_SCATTER] = "scatter",
-    [CALL_ALL_TO_ALL] = "all_to_all",
-    [CALL_ALL_TO_ALL_V] = "all_to_all_v",
-    [CALL_ALL_GATHER_V] = "all_gather_v",
-    [CALL_GATHER_V] = "gather_v",
-    [CALL_SCATTER_V] = "scatter_v",
-    [CALL_REDUCE] = "reduce",
-    [CALL_ALL_REDUCE] = "all_reduce",
-    [CALL_REDUCE_SCATTER] = "reduce_scatter",
-    [CALL_REDUCE_SCATTER_V] = "reduce_scatter_v",
-    [CALL_SCAN] = "scan",
-    [CALL_EXSCAN] = "exscan",
-};
-
-static const char *op_name(uint32_t op)
-{
-    static const char *const names[] = {"?", "sum", "prod", "min", "max", "and", "or", "xor"};
-    return op >= OP_USER ? "a user's operation" : op <= TSM_XOR ? names[op] : "?";
-}
-
-/* "all_reduce(count 8, f32, sum)" */
-static void say_call(char *to, size_t bytes, const struct call *call)
-{
-    uint32_t kind = call->word & 0xff, dtype = call->word >> 8 & 0xff, op = call->word >> 16 & 0xff;
-    uint32_t root = call->word >> 32 & 0xffff;
-    const char *name = kind < CALL_KINDS && kind_names[kind] ? kind_names[kind] : "?";
-    bool counted = kind != CALL_ALL_TO_ALL_V && kind != CALL_ALL_GATHER_V &&
-                   kind != CALL_GATHER_V && kind != CALL_SCATTER_V && kind != CALL_REDUCE_SCATTER_V;
-    bool rooted = kind == CALL_BROADCAST || kind == CALL_GATHER || kind == CALL_SCATTER ||
-                  kind == CALL_GATHER_V || kind == CALL_SCATTER_V || kind == CALL_REDUCE;
-    int n = snprintf(to, bytes, "%s(", name);
-    if (dtype != 0 && counted) {
-        n += snprintf(to + n, bytes - (size_t)n, "count %llu, ", (unsigned long long)call->count);
-    }
-    if (dtype != 0) {
-        n += snprintf(to + n, bytes - (size_t)n, "%s", tsm_dtype_name((int)dtype));
-    }
-    if (op != 0) {
-        n += snprintf(to + n, bytes - (size_t)n, ", %s", op_name(op));
-    }
-    if (rooted) {
-        n += snprintf(to + n, bytes - (size_t)n, ", root %u", root);
-    }
-    snprintf(to + n, bytes - (size_t)n, ")");
-}
-
 /* What differs when both texts read the same. */
 static const char *hidden_difference(const struct call *a, const struct call *b)
 {
@@ -279,14 +228,10 @@ static int misuse(tsm_ctx *c, uint32_t from, const struct call *own, const struc
                   const char *difference)
 {
     char mine[80], other[80];
-    say_call(mine, sizeof(mine), own);
-    say_call(other, sizeof(other), theirs);
-    snprintf(c->state->text, sizeof(c->state->text),
-             "domain '%s': rank %u calls %s, rank %u calls %s%s", c->desc->name, c->self, mine,
-             from, other, difference);
-    if (!c->task->failed) {
-        snprintf(c->task->text, sizeof(c->task->text), "%.*s", MARK_TEXT - 1, c->state->text);
-    }
+    call_say(own, mine, sizeof(mine));
+    call_say(theirs, other, sizeof(other));
+    ctx_refuse(c, TSM_EINVAL, "rank %u calls %s, rank %u calls %s%s", c->self, mine, from, other,
+               difference);
     tsm_abort(c, TSM_EINVAL);
     return TSM_EINVAL;
 }

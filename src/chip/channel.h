@@ -13,6 +13,7 @@
 #define CHIP_CHANNEL_H
 
 #include "chip/chip.h"
+#include "shm/call.h"
 
 /* The area behind the window of a domain rank, and its parts. */
 static inline struct sync_head *sync_of(const tsm_ctx *c, uint32_t rank)
@@ -38,41 +39,6 @@ static inline uint64_t stamp_of(const tsm_ctx *c, uint64_t number)
     return (uint64_t)c->generation << STAMP_NUMBER | number;
 }
 
-enum call_kind {
-    CALL_SYNC = 1,
-    CALL_BARRIER,
-    CALL_BROADCAST,
-    CALL_ALL_GATHER,
-    CALL_GATHER,
-    CALL_SCATTER,
-    CALL_ALL_TO_ALL,
-    CALL_ALL_TO_ALL_V,
-    CALL_ALL_GATHER_V,
-    CALL_GATHER_V,
-    CALL_SCATTER_V,
-    CALL_REDUCE,
-    CALL_ALL_REDUCE,
-    CALL_REDUCE_SCATTER,
-    CALL_REDUCE_SCATTER_V,
-    CALL_SCAN,
-    CALL_EXSCAN,
-    CALL_KINDS
-};
-
-/* What this rank calls, in the words that a message carries. */
-struct call {
-    uint64_t
-        word; /* kind | dtype << 8 | op << 16 | root << 32; in a message: how << 24, acked << 48 */
-    uint64_t count;
-    uint32_t places, group;
-};
-#define CALL_COMPARED UINT64_C(0x0000ffff00ffffff) /* of the word */
-/* Whether two ranks call the same: asked of every message. bench/barrier.c says what that costs. */
-static inline bool call_is_same(const struct call *a, const struct call *b)
-{
-    return ((a->word ^ b->word) & CALL_COMPARED) == 0 && a->count == b->count &&
-           a->places == b->places && a->group == b->group;
-}
 struct call call_make(const tsm_ctx *c, enum call_kind kind, int dtype, int op, uint32_t root,
                       uint64_t count, tsm_sym dst, tsm_sym src);
 
@@ -83,8 +49,8 @@ struct taken {
     bool lent;
 };
 
-/* To be called first in every collective: 0, or why it cannot begin. */
-int channel_begin(tsm_ctx *c);
+/* To be called first in every collective: 0, or why it cannot begin. `call` is shown to who asks what this rank does. */
+int channel_begin(tsm_ctx *c, const struct call *call);
 
 /* What one collective sends. {call} to begin with. */
 struct giving {

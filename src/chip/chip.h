@@ -78,7 +78,7 @@ _Noreturn void chip_leave(struct chip *c);
 
 /* ---- the task side ---- */
 
-enum { USER_OPS = 16, OP_USER = 32 /* the first of them, as `op` */, TEXT_BYTES = 320 };
+enum { USER_OPS = 16, TEXT_BYTES = 320 };
 
 /* A view of a domain, or of a sub-group: then `ranks` has the domain rank of each of its own. */
 struct tsm_ctx {
@@ -116,6 +116,7 @@ struct tsm_task {
     } ops[USER_OPS];
     uint32_t op_count;
     bool failed;
+    int refused; /* code of the refusal that text is about, 0: none */
     char text[MARK_TEXT];
 };
 
@@ -135,6 +136,10 @@ static inline uint8_t *window_of(const tsm_ctx *c, uint32_t domain_rank)
 }
 /* Address of s in rank's window if `bytes` fit there; else NULL and *ret_code. */
 void *sym_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_t bytes, int *ret_code);
+/* A call on the domain is refused: the text (printf), for tsm_ctx_text and for the failure of the task if it
+ * returns the code. Returns code. */
+int ctx_refuse(const tsm_ctx *c, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4), cold));
 /* Whether the domain has been aborted by a member. */
 bool domain_is_aborted(const tsm_ctx *c);
 

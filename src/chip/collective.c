@@ -3,6 +3,8 @@
 /* Arguments of collectives (collective.h). Chip processes, inside a task. */
 #include "chip/collective.h"
 
+#include <stdio.h>
+
 uint64_t part_count(const struct parts *p, uint32_t rank)
 {
     return p->counts ? p->counts[rank] : p->count;
@@ -47,36 +49,59 @@ uint64_t parts_hash(const struct parts *p, uint32_t ranks)
     return h;
 }
 
-static int check_place(const tsm_ctx *c, tsm_sym s, uint64_t count, uint64_t element)
+int call_refuse(const tsm_ctx *c, int code, const struct call *call, const char *why)
+{
+    char text[96];
+    call_say(call, text, sizeof(text));
+    return ctx_refuse(c, code, "%s: %s", text, why);
+}
+
+static int check_place(const tsm_ctx *c, tsm_sym s, uint64_t count, uint64_t element,
+                       const struct call *call, const char *name)
 {
     int code = 0;
     uint64_t bytes;
+    char why[80];
     if (__builtin_mul_overflow(count, element, &bytes)) {
-        return TSM_ERANGE;
+        snprintf(why, sizeof(why), "%s has %llu elements", name, (unsigned long long)count);
+        return call_refuse(c, TSM_ERANGE, call, why);
     }
     if (!sym_address(c, s, c->rank, bytes, &code)) {
         return code;
     }
-    return s.offset % element == 0 ? 0 : TSM_EINVAL;
+    if (s.offset % element != 0) {
+        snprintf(why, sizeof(why), "%s at offset %llu, elements of %llu bytes", name,
+                 (unsigned long long)s.offset, (unsigned long long)element);
+        return call_refuse(c, TSM_EINVAL, call, why);
+    }
+    return 0;
 }
 
-int buffers_check(const tsm_ctx *c, const struct buffers *b)
+int buffers_check(const tsm_ctx *c, const struct buffers *b, const struct call *call, uint32_t root)
 {
-    if (b->element == 0) {
-        return TSM_EINVAL;
-    }
     bool same = in_place(b);
-    if (same && b->in_place_count == 0 && b->dst_count > 0 && b->src_count > 0) {
-        return TSM_EINVAL;
+    char why[80];
+    if (b->element == 0) {
+        return call_refuse(c, TSM_EINVAL, call, "no such type");
     }
-    int rc = check_place(c, b->dst, same ? b->in_place_count : b->dst_count, b->element);
-    rc = rc != 0 ? rc : check_place(c, b->src, same ? b->in_place_count : b->src_count, b->element);
-    if (rc != 0) {
+    if (root >= c->size) {
+        snprintf(why, sizeof(why), "root %u of %u ranks", root, c->size);
+        return call_refuse(c, TSM_EINVAL, call, why);
+    }
+    if (same && b->in_place_count == 0 && b->dst_count > 0 && b->src_count > 0) {
+        return call_refuse(c, TSM_EINVAL, call, "not in place");
+    }
+    uint64_t dst_count = same ? b->in_place_count : b->dst_count;
+    uint64_t src_count = same ? b->in_place_count : b->src_count;
+    int rc = check_place(c, b->dst, dst_count, b->element, call, "dst");
+    rc = rc != 0 ? rc : check_place(c, b->src, src_count, b->element, call, "src");
+    if (rc != 0 || same || b->dst.offset >= b->src.offset + src_count * b->element ||
+        b->src.offset >= b->dst.offset + dst_count * b->element) {
         return rc;
     }
-    bool apart = b->dst.offset >= b->src.offset + b->src_count * b->element ||
-                 b->src.offset >= b->dst.offset + b->dst_count * b->element;
-    return same || apart ? 0 : TSM_EINVAL;
+    snprintf(why, sizeof(why), "dst at offset %llu and src at %llu overlap",
+             (unsigned long long)b->dst.offset, (unsigned long long)b->src.offset);
+    return call_refuse(c, TSM_EINVAL, call, why);
 }
 
 void own_share(const tsm_ctx *c, uint64_t count, uint64_t element, uint64_t *ret_first,

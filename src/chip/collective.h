@@ -28,7 +28,10 @@ struct buffers {
     uint64_t in_place_count; /* 0: in place is refused */
     uint64_t element;        /* bytes */
 };
-int buffers_check(const tsm_ctx *c, const struct buffers *b);
+int buffers_check(const tsm_ctx *c, const struct buffers *b, const struct call *call,
+                  uint32_t root);
+/* Refuses a call for a reason in words. Returns code. */
+int call_refuse(const tsm_ctx *c, int code, const struct call *call, const char *why);
 static inline bool in_place(const struct buffers *b)
 {
     return b->dst.offset == b->src.offset;

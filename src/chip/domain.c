@@ -4,6 +4,8 @@
  * A domain as a task sees it: ranks, places in windows, sub-groups, and the domain's own failure. Chip
  * processes, inside a task. docs/task.md.
  */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +77,7 @@ uint32_t tsm_size(const tsm_ctx *c)
 int tsm_translate(const tsm_ctx *c, uint32_t rank, const tsm_ctx *other, uint32_t *ret)
 {
     if (rank >= c->size) {
-        return TSM_ERANGE;
+        return ctx_refuse(c, TSM_ERANGE, "rank %u of %u", rank, c->size);
     }
     uint32_t chip = c->members[domain_rank(c, rank)];
     for (uint32_t r = 0; r < other->size; r++) {
@@ -85,6 +87,21 @@ int tsm_translate(const tsm_ctx *c, uint32_t rank, const tsm_ctx *other, uint32_
         }
     }
     return TSM_ENOENT;
+}
+
+int ctx_refuse(const tsm_ctx *c, int code, const char *format, ...)
+{
+    char *text = c->state->text;
+    va_list ap;
+    int n = snprintf(text, TEXT_BYTES, "domain '%s': ", c->desc->name);
+    va_start(ap, format);
+    vsnprintf(text + n, (size_t)(TEXT_BYTES - n), format, ap);
+    va_end(ap);
+    if (!c->task->failed) {
+        c->task->refused = code;
+        snprintf(c->task->text, sizeof(c->task->text), "%.*s", MARK_TEXT - 1, text);
+    }
+    return code;
 }
 
 /* ---- sub-groups ---- */
@@ -105,15 +122,15 @@ static int check_ranks(const tsm_ctx *c, const uint32_t *ranks, uint32_t count, 
     uint64_t seen[CHIPS_MAX / 64] = {0};
     *ret_own = count;
     if (count == 0 || !ranks) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "a sub-group of no ranks");
     }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t r = ranks[i];
         if (r >= c->size) {
-            return TSM_ERANGE;
+            return ctx_refuse(c, TSM_ERANGE, "ranks[%u] is %u of %u", i, r, c->size);
         }
         if (seen[r / 64] >> r % 64 & 1) {
-            return TSM_EINVAL;
+            return ctx_refuse(c, TSM_EINVAL, "ranks[%u] is %u, for the second time", i, r);
         }
         seen[r / 64] |= UINT64_C(1) << r % 64;
         if (r == c->rank) {
@@ -174,10 +191,11 @@ int tsm_split_strided(tsm_ctx *c, uint32_t first, uint32_t stride, uint32_t coun
 {
     uint32_t ranks[CHIPS_MAX];
     if (stride == 0 || count == 0) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "a sub-group with stride %u and count %u", stride, count);
     }
     if (first >= c->size || (uint64_t)first + (uint64_t)stride * (count - 1) >= c->size) {
-        return TSM_ERANGE;
+        return ctx_refuse(c, TSM_ERANGE, "%u ranks from %u with stride %u, of %u", count, first,
+                          stride, c->size);
     }
     for (uint32_t i = 0; i < count; i++) {
         ranks[i] = first + i * stride;
@@ -206,7 +224,8 @@ int tsm_buffer(const tsm_ctx *c, const char *name, tsm_sym *ret, uint64_t *bytes
 int tsm_at(const tsm_ctx *c, uint64_t offset, tsm_sym *ret)
 {
     if (offset >= c->desc->window_bytes) {
-        return TSM_ERANGE;
+        return ctx_refuse(c, TSM_ERANGE, "offset %llu in a window of %llu bytes",
+                          (unsigned long long)offset, (unsigned long long)c->desc->window_bytes);
     }
     *ret = (tsm_sym){offset, c->desc->window, c->generation};
     return 0;
@@ -222,12 +241,18 @@ void *sym_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_t bytes, in
 {
     if (s.window != c->desc->window || s.generation != c->generation ||
         c->desc->generation != c->generation) {
-        *ret_code = TSM_ESTALE;
+        *ret_code = ctx_refuse(c, TSM_ESTALE, "the place at offset %llu is of another domain",
+                               (unsigned long long)s.offset);
         return NULL;
     }
-    if (rank >= c->size || s.offset > c->desc->window_bytes ||
-        bytes > c->desc->window_bytes - s.offset) {
-        *ret_code = TSM_ERANGE;
+    if (rank >= c->size) {
+        *ret_code = ctx_refuse(c, TSM_ERANGE, "rank %u of %u", rank, c->size);
+        return NULL;
+    }
+    if (s.offset > c->desc->window_bytes || bytes > c->desc->window_bytes - s.offset) {
+        *ret_code = ctx_refuse(c, TSM_ERANGE, "%llu bytes at offset %llu in a window of %llu",
+                               (unsigned long long)bytes, (unsigned long long)s.offset,
+                               (unsigned long long)c->desc->window_bytes);
         return NULL;
     }
     return window_of(c, domain_rank(c, rank)) + s.offset;
@@ -242,7 +267,7 @@ void *tsm_ptr(const tsm_ctx *c, tsm_sym s, uint32_t rank)
 int tsm_notify(tsm_ctx *c, uint32_t rank)
 {
     if (rank >= c->size) {
-        return TSM_ERANGE;
+        return ctx_refuse(c, TSM_ERANGE, "rank %u of %u", rank, c->size);
     }
     wake_place(&c->chip->arena, c->members[domain_rank(c, rank)]);
     return 0;
@@ -283,7 +308,7 @@ int tsm_status(const tsm_ctx *c, uint32_t *rank, int *code)
 int tsm_abort(tsm_ctx *c, int code)
 {
     if (code >= 0) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "abort with code %d, which is not negative", code);
     }
     uint64_t word = stamp_of(c, (uint64_t)(c->self + 1) << 32 | (uint32_t)code);
     for (uint32_t r = 0; r < c->desc->size; r++) {

@@ -23,13 +23,10 @@ struct move {
 static int begin(struct move *m, enum call_kind kind, int dtype, uint32_t root, uint64_t count)
 {
     m->b.element = tsm_dtype_bytes(dtype);
-    int rc = root < m->c->size ? buffers_check(m->c, &m->b) : TSM_EINVAL;
-    if (rc == 0) {
-        m->call = call_make(m->c, kind, dtype, 0, root, count, m->b.dst, m->b.src);
-        m->giving = (struct giving){.call = &m->call};
-        rc = channel_begin(m->c);
-    }
-    return rc;
+    m->call = call_make(m->c, kind, dtype, 0, root, count, m->b.dst, m->b.src);
+    m->giving = (struct giving){.call = &m->call};
+    int rc = buffers_check(m->c, &m->b, &m->call, root);
+    return rc != 0 ? rc : channel_begin(m->c, &m->call);
 }
 
 /* Element `first` of a buffer in the own window. */
@@ -215,25 +212,30 @@ int tsm_all_gather(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dty
     return all_gather(c, CALL_ALL_GATHER, dst, src, &p, dtype);
 }
 
+static int refuse_counts(const tsm_ctx *c)
+{
+    return ctx_refuse(c, TSM_EINVAL, "counts is NULL");
+}
+
 int tsm_gather_v(tsm_ctx *c, tsm_sym dst, tsm_sym src, const uint64_t *counts,
                  const uint64_t *displs, int dtype, uint32_t root)
 {
     struct parts p = {.counts = counts, .displs = displs};
-    return counts ? gather(c, CALL_GATHER_V, dst, src, &p, dtype, root) : TSM_EINVAL;
+    return counts ? gather(c, CALL_GATHER_V, dst, src, &p, dtype, root) : refuse_counts(c);
 }
 
 int tsm_scatter_v(tsm_ctx *c, tsm_sym dst, tsm_sym src, const uint64_t *counts,
                   const uint64_t *displs, int dtype, uint32_t root)
 {
     struct parts p = {.counts = counts, .displs = displs};
-    return counts ? scatter(c, CALL_SCATTER_V, dst, src, &p, dtype, root) : TSM_EINVAL;
+    return counts ? scatter(c, CALL_SCATTER_V, dst, src, &p, dtype, root) : refuse_counts(c);
 }
 
 int tsm_all_gather_v(tsm_ctx *c, tsm_sym dst, tsm_sym src, const uint64_t *counts,
                      const uint64_t *displs, int dtype)
 {
     struct parts p = {.counts = counts, .displs = displs};
-    return counts ? all_gather(c, CALL_ALL_GATHER_V, dst, src, &p, dtype) : TSM_EINVAL;
+    return counts ? all_gather(c, CALL_ALL_GATHER_V, dst, src, &p, dtype) : refuse_counts(c);
 }
 
 /* ---- all-to-all ---- */
@@ -303,8 +305,14 @@ int tsm_all_to_all_v(tsm_ctx *c, tsm_sym dst, const uint64_t *dst_counts,
 {
     struct parts from = {.counts = src_counts, .displs = src_displs};
     struct parts to = {.counts = dst_counts, .displs = dst_displs};
-    if (!src_counts || !dst_counts || src_counts[c->rank] != dst_counts[c->rank]) {
-        return TSM_EINVAL;
+    if (!src_counts || !dst_counts) {
+        return refuse_counts(c);
+    }
+    if (src_counts[c->rank] != dst_counts[c->rank]) {
+        return ctx_refuse(c, TSM_EINVAL,
+                          "all_to_all_v: %llu elements go from rank %u to itself, %llu come",
+                          (unsigned long long)src_counts[c->rank], c->rank,
+                          (unsigned long long)dst_counts[c->rank]);
     }
     struct move m = {
         .c = c, .b = {dst, src, parts_extent(&to, c->size), parts_extent(&from, c->size), 0, 0}};

@@ -36,17 +36,17 @@ static int find(const tsm_ctx *c, int dtype, int op, struct combine *ret)
 static int begin(struct reduction *m, enum call_kind kind, int dtype, int op, uint32_t root,
                  uint64_t count)
 {
-    int rc = find(m->c, dtype, op, &m->x);
     m->b.element = tsm_dtype_bytes(dtype);
-    if (rc == 0) {
-        rc = root < m->c->size ? buffers_check(m->c, &m->b) : TSM_EINVAL;
+    m->call = call_make(m->c, kind, dtype, op, root, count, m->b.dst, m->b.src);
+    m->giving = (struct giving){.call = &m->call};
+    int rc = find(m->c, dtype, op, &m->x);
+    if (rc != 0) {
+        return call_refuse(m->c, rc, &m->call,
+                           rc == TSM_EUNSUPPORTED ? "the type does not have the operation"
+                                                  : "no such type or operation");
     }
-    if (rc == 0) {
-        m->call = call_make(m->c, kind, dtype, op, root, count, m->b.dst, m->b.src);
-        m->giving = (struct giving){.call = &m->call};
-        rc = channel_begin(m->c);
-    }
-    return rc;
+    rc = buffers_check(m->c, &m->b, &m->call, root);
+    return rc != 0 ? rc : channel_begin(m->c, &m->call);
 }
 
 /* Element `first` of a buffer in a rank's window. */
@@ -349,5 +349,6 @@ int tsm_reduce_scatter_v(tsm_ctx *c, tsm_sym dst, tsm_sym src, const uint64_t *c
                          int op)
 {
     struct parts p = {.counts = counts};
-    return counts ? reduce_scatter(c, CALL_REDUCE_SCATTER_V, dst, src, &p, dtype, op) : TSM_EINVAL;
+    return counts ? reduce_scatter(c, CALL_REDUCE_SCATTER_V, dst, src, &p, dtype, op)
+                  : ctx_refuse(c, TSM_EINVAL, "counts is NULL");
 }

@@ -34,7 +34,7 @@ static inline int put(tsm_ctx *c, tsm_sym dst, const void *src, uint64_t bytes, 
         return 0;
     }
     if (!src) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "src is NULL");
     }
     if (chaos_armed) {
         chaos_put(c, rank, &(struct copy){to, src, bytes, 1, 0, 0}, nbi);
@@ -56,7 +56,7 @@ static inline int get(tsm_ctx *c, void *dst, tsm_sym src, uint64_t bytes, uint32
         return 0;
     }
     if (!dst) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "dst is NULL");
     }
     if (chaos_armed) {
         if (nbi) {
@@ -107,7 +107,9 @@ static void *strided_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_
 {
     uint64_t extent;
     if (!extent_of(stride, element_bytes, count, &extent)) {
-        *ret_code = TSM_ERANGE;
+        *ret_code = ctx_refuse(c, TSM_ERANGE, "%llu elements of %llu bytes with stride %llu",
+                               (unsigned long long)count, (unsigned long long)element_bytes,
+                               (unsigned long long)stride);
         return NULL;
     }
     return sym_address(c, s, rank, extent, ret_code);
@@ -129,7 +131,7 @@ int tsm_iput(tsm_ctx *c, tsm_sym dst, uint64_t dst_stride, const void *src, uint
 {
     int code = 0;
     if (dst_stride == 0 || src_stride == 0) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "%s_stride is 0", dst_stride == 0 ? "dst" : "src");
     }
     void *to = strided_address(c, dst, rank, dst_stride, element_bytes, count, &code);
     if (!to) {
@@ -139,7 +141,7 @@ int tsm_iput(tsm_ctx *c, tsm_sym dst, uint64_t dst_stride, const void *src, uint
         return 0;
     }
     if (!src) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "src is NULL");
     }
     struct copy x = {
         to, src, element_bytes, count, dst_stride * element_bytes, src_stride * element_bytes};
@@ -157,7 +159,7 @@ int tsm_iget(tsm_ctx *c, void *dst, uint64_t dst_stride, tsm_sym src, uint64_t s
 {
     int code = 0;
     if (dst_stride == 0 || src_stride == 0) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "%s_stride is 0", dst_stride == 0 ? "dst" : "src");
     }
     const void *from = strided_address(c, src, rank, src_stride, element_bytes, count, &code);
     if (!from) {
@@ -167,7 +169,7 @@ int tsm_iget(tsm_ctx *c, void *dst, uint64_t dst_stride, tsm_sym src, uint64_t s
         return 0;
     }
     if (!dst) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "dst is NULL");
     }
     if (chaos_armed) {
         chaos_step(c);
@@ -210,7 +212,7 @@ static inline const void *get_word(tsm_ctx *c, tsm_sym src, const void *ret, uin
                                    uint32_t rank, int *ret_code)
 {
     if (!ret) {
-        *ret_code = TSM_EINVAL;
+        *ret_code = ctx_refuse(c, TSM_EINVAL, "ret is NULL");
         return NULL;
     }
     if (chaos_armed) {
@@ -262,7 +264,7 @@ int tsm_quiet(tsm_ctx *c)
 int tsm_quiet_rank(tsm_ctx *c, uint32_t rank)
 {
     if (rank >= c->size) {
-        return TSM_ERANGE;
+        return ctx_refuse(c, TSM_ERANGE, "rank %u of %u", rank, c->size);
     }
     if (chaos_armed) {
         chaos_quiet_rank(c, rank);
@@ -283,8 +285,11 @@ static inline int put_signal(tsm_ctx *c, tsm_sym dst, const void *src, uint64_t 
     if (!word || !to) {
         return code;
     }
-    if ((plain != TSM_SIGNAL_SET && plain != TSM_SIGNAL_ADD) || (!src && bytes > 0)) {
-        return TSM_EINVAL;
+    if (plain != TSM_SIGNAL_SET && plain != TSM_SIGNAL_ADD) {
+        return ctx_refuse(c, TSM_EINVAL, "op %d of a signal", op);
+    }
+    if (!src && bytes > 0) {
+        return ctx_refuse(c, TSM_EINVAL, "src is NULL");
     }
     enum change how = plain == TSM_SIGNAL_SET ? CHANGE_SET : CHANGE_ADD;
     if (chaos_armed) {

@@ -198,9 +198,10 @@ static void report_failure(struct chip *c, const struct record *rec, uint64_t nu
     if (t->failed) {
         snprintf(text, sizeof(text), "task '%s' failed: %.120s", callable_name(c, rec), t->text);
     } else {
+        bool why = t->refused == rc && rc != 0;
         snprintf(text, sizeof(text), "task '%s' returned %d%s%s%s%.120s", callable_name(c, rec), rc,
-                 rc < 0 ? " " : "", rc < 0 ? tsm_code_name(rc) : "", t->text[0] ? ": " : "",
-                 t->text);
+                 rc < 0 ? " " : "", rc < 0 ? tsm_code_name(rc) : "", why ? ": " : "",
+                 why ? t->text : "");
     }
     make_mark(c, rec, number, TSM_ETASK_FAILED, rc, text);
 }

@@ -26,7 +26,7 @@ int tsm_signal(tsm_ctx *c, tsm_sym s, uint64_t value, int op, uint32_t rank)
         return code;
     }
     if (plain != TSM_SIGNAL_SET && plain != TSM_SIGNAL_ADD) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "op %d of a signal", op);
     }
     enum change how = plain == TSM_SIGNAL_SET ? CHANGE_SET : CHANGE_ADD;
     TSM_FAULT("signal");
@@ -121,7 +121,7 @@ int tsm_signal_wait_until(tsm_ctx *c, tsm_sym s, int cmp, uint64_t value, uint64
         return code;
     }
     if (!is_comparison(cmp)) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "cmp %d", cmp);
     }
     uint64_t now = a64_acquire(word);
     if (!compare_holds((uint32_t)cmp, now, value)) {
@@ -152,8 +152,11 @@ static inline const a64 *word_of(const struct several *s, uint32_t i)
 static int check_several(const struct several *s)
 {
     int code = 0;
-    if (!is_comparison((int)s->cmp) || (!s->list && s->count > 0)) {
-        return TSM_EINVAL;
+    if (!is_comparison((int)s->cmp)) {
+        return ctx_refuse(s->c, TSM_EINVAL, "cmp %d", (int)s->cmp);
+    }
+    if (!s->list && s->count > 0) {
+        return ctx_refuse(s->c, TSM_EINVAL, "a list of %u signals that is NULL", s->count);
     }
     for (uint32_t i = 0; i < s->count; i++) {
         if (!word_at(s->c, s->list[i], s->c->rank, 8, &code)) {
@@ -161,6 +164,13 @@ static int check_several(const struct several *s)
         }
     }
     return 0;
+}
+
+static int check_any(const struct several *s, const uint32_t *which)
+{
+    return s->count == 0 ? ctx_refuse(s->c, TSM_EINVAL, "any of 0 signals")
+           : !which      ? ctx_refuse(s->c, TSM_EINVAL, "which is NULL")
+                         : check_several(s);
 }
 
 static inline bool holds(const struct several *s, uint32_t i)
@@ -204,7 +214,7 @@ int tsm_signal_wait_any(tsm_ctx *c, const tsm_sym *s, uint32_t count, int cmp, u
                         uint32_t *which, int64_t timeout_ns)
 {
     struct several any = {c, s, value, count, (uint32_t)cmp, 0};
-    int rc = count > 0 && which ? check_several(&any) : TSM_EINVAL;
+    int rc = check_any(&any, which);
     if (rc == 0 && !find_any(&any)) {
         struct want want = {.kind = WAIT_SIGNALS,
                             .place = count,
@@ -234,7 +244,7 @@ int tsm_signal_fetch(tsm_ctx *c, tsm_sym s, uint64_t *ret)
         return code;
     }
     if (!ret) {
-        return TSM_EINVAL;
+        return ctx_refuse(c, TSM_EINVAL, "ret is NULL");
     }
     if (chaos_armed) {
         chaos_step(c);
@@ -246,7 +256,8 @@ int tsm_signal_fetch(tsm_ctx *c, tsm_sym s, uint64_t *ret)
 int tsm_signal_test(tsm_ctx *c, tsm_sym s, int cmp, uint64_t value, uint64_t *seen)
 {
     uint64_t now = 0;
-    int rc = is_comparison(cmp) ? tsm_signal_fetch(c, s, &now) : TSM_EINVAL;
+    int rc = is_comparison(cmp) ? tsm_signal_fetch(c, s, &now)
+                                : ctx_refuse(c, TSM_EINVAL, "cmp %d", cmp);
     if (rc != 0) {
         return rc;
     }
@@ -278,7 +289,7 @@ int tsm_signal_test_any(tsm_ctx *c, const tsm_sym *s, uint32_t count, int cmp, u
                         uint32_t *which)
 {
     struct several any = {c, s, value, count, (uint32_t)cmp, 0};
-    int rc = count > 0 && which ? check_several(&any) : TSM_EINVAL;
+    int rc = check_any(&any, which);
     if (rc != 0) {
         return rc;
     }

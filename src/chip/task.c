@@ -21,6 +21,7 @@ void task_init(tsm_task *t, struct chip *c, const struct record *rec)
     t->groups = NULL;
     t->op_count = 0;
     t->failed = false;
+    t->refused = 0;
     t->text[0] = 0;
     const uint8_t *at = (const uint8_t *)(rec + 1) + rec->wait_count * sizeof(struct record_wait);
     t->domains = (const struct record_domain *)at;

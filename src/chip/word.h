@@ -16,7 +16,8 @@ static inline void *word_at(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint32_t
                             int *ret_code)
 {
     if (s.offset % bytes != 0) {
-        *ret_code = TSM_EINVAL;
+        *ret_code = ctx_refuse(c, TSM_EINVAL, "a word of %u bytes at offset %llu", bytes,
+                               (unsigned long long)s.offset);
         return NULL;
     }
     return sym_address(c, s, rank, bytes, ret_code);

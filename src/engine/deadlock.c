@@ -156,11 +156,15 @@ static bool in_sync_area(const struct lease *l, uint64_t address, uint64_t *ret)
     return offset >= area;
 }
 
-/* Whose message, or whose word that a message was taken, the address in the area is. */
-static void say_collective(struct text *t, const struct lease *l, uint64_t at)
+/* What the waiting member calls, and whose message or whose word that a message was taken it waits for. */
+static void say_collective(struct text *t, const struct lease *l, uint64_t address, uint64_t at)
 {
     uint64_t credits = sync_credit_offset(l->size), channels = sync_channel_offset(l->size);
-    say(t, "a collective of domain '%s'", l->desc->name);
+    const struct sync_head *head = (const struct sync_head *)(uintptr_t)(address - at);
+    struct call call = head->call;
+    char text[96];
+    call_say(&call, text, sizeof(text));
+    say(t, "%s of domain '%s'", text, l->desc->name);
     if (at >= channels) {
         uint64_t of_one = sync_depth(l->size) * sizeof(struct sync_message);
         say(t, ": a message of rank %llu", (unsigned long long)((at - channels) / of_one));
@@ -219,7 +223,7 @@ static void say_inside(const tsm_worker *w, struct text *t, uint32_t place, cons
         say(t, "any of %u signals, the first ", want->place);
     }
     if (l && in_sync_area(l, want->address, &at)) {
-        say_collective(t, l, at);
+        say_collective(t, l, want->address, at);
         say(t, " (rank %u)", want->rank); /* the number it wants says nothing to a reader */
         return;
     }

@@ -36,6 +36,7 @@
 #include <stdint.h>
 
 #include "base/atomic.h"
+#include "shm/call.h"
 #include "shm/tuning.h"
 
 #define ARENA_MAGIC UINT64_C(0x314d5f4d4f534e41) /* "ANSOM_M1" */
@@ -398,7 +399,7 @@ enum {
 
 struct sync_message {
     a64 stamp;
-    uint64_t call;          /* what the sender calls: chip/channel.h */
+    uint64_t call;          /* what the sender calls: struct call */
     uint64_t count;         /* elements; or a hash of several counts */
     uint32_t places, group; /* hashes of dst and src, and of the sub-group */
     uint8_t payload[SYNC_PAYLOAD];
@@ -409,7 +410,8 @@ struct sync_head {
     a64 aborted; /* w: any member, once: generation << STAMP_NUMBER | rank + 1 << 32 | code */
     uint8_t reserved0[56];
     uint64_t generation; /* w: the member: the one that its sync_peers speak of */
-    uint8_t reserved1[56];
+    struct call call;    /* w: the member: its newest */
+    uint8_t reserved1[32];
 };
 LAYOUT_SIZE(sync_head, 2 * LINE);
 
