@@ -311,9 +311,10 @@ static void a_barrier_that_a_member_never_enters_is_a_deadlock(void **state)
     barrier = harness_register(worker, "barrier", barrier_task);
     harness_start(worker);
     must_deadlock(lonely_barrier_orch, NULL);
-    assert_text(worker,
-                "task 'barrier' on chip 0 waits for barrier() of domain 'ring': a message of rank 1 "
-                "(rank 0)");
+    assert_text(
+        worker,
+        "task 'barrier' on chip 0 waits for barrier() of domain 'ring': a message of rank 1 "
+        "(rank 0)");
     harness_close(worker);
 }
 
