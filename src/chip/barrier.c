@@ -14,16 +14,15 @@ static int flat(tsm_ctx *c, const struct call *call)
     struct taken t;
     int rc = 0;
     for (uint32_t i = 1; i < c->size && rc == 0; i++) {
-        rc = channel_give(c, &g, (c->rank + i) % c->size, NULL, 0);
+        rc = channel_give(c, &g, other_rank(c, i), NULL, 0);
     }
-    channel_wake_all(c);
     for (uint32_t i = 1; i < c->size && rc == 0; i++) {
-        rc = channel_take(c, call, (c->rank + i) % c->size, 0, &t);
+        rc = channel_take(c, call, other_rank(c, i), 0, &t);
         if (rc == 0) {
             channel_release(c, &t);
         }
     }
-    return rc;
+    return rc != 0 ? rc : channel_finish(c, &g);
 }
 
 static int disseminate(tsm_ctx *c, const struct call *call)
@@ -34,7 +33,6 @@ static int disseminate(tsm_ctx *c, const struct call *call)
         uint32_t to = (c->rank + step) % c->size;
         int rc = channel_give(c, &g, to, NULL, 0);
         if (rc == 0) {
-            channel_wake(c, to);
             rc = channel_take(c, call, (c->rank + c->size - step) % c->size, 0, &t);
         }
         if (rc != 0) {
@@ -42,7 +40,7 @@ static int disseminate(tsm_ctx *c, const struct call *call)
         }
         channel_release(c, &t);
     }
-    return 0;
+    return channel_finish(c, &g);
 }
 
 int barrier_round(tsm_ctx *c, const struct call *call)

@@ -18,6 +18,8 @@ enum {
     HOW_SHIFT = 24,
     ACKED_SHIFT = 48,
     ACKED_BITS = 16,
+    LOOKS = 100,
+    STAGED_MAX = 2 * STAGE_BYTES,
     /* how: the bytes in the line, or one of these */
     HOW_STAGED = 0xfe,
     HOW_LENT = 0xff
@@ -34,7 +36,7 @@ static struct sync_message *line_of(const tsm_ctx *c, uint32_t to, uint32_t from
     uint32_t size = c->desc->size, depth = sync_depth(size);
     uint8_t *area = (uint8_t *)sync_of(c, to);
     return (struct sync_message *)(area + sync_channel_offset(size)) + from * depth +
-           number % depth;
+           (number & (depth - 1));
 }
 
 static uint8_t *stage_of(const tsm_ctx *c, uint32_t slot)
@@ -72,8 +74,23 @@ int channel_begin(tsm_ctx *c, const struct call *call)
 
 /* ---- waiting ---- */
 
+/* Looks for about a round trip; not when chips share a core. */
+static bool comes_at_once(const tsm_ctx *c, const a64 *word, int cmp, uint64_t value)
+{
+    const struct waiter *w = &c->chip->waiter;
+    bool there = false;
+    for (int i = 0; i < LOOKS && !there && w->spin_ticks >= w->arena->spin; i++) {
+        there = compare_holds((uint32_t)cmp, a64_acquire(word), value);
+    }
+    return there;
+}
+
 static int wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value)
 {
+    channel_flush(c);
+    if (comes_at_once(c, word, cmp, value)) {
+        return 0;
+    }
     int rc = task_wait_word(c, word, cmp, value, NULL, c->deadline_ns);
     if (rc == TSM_ETIMEOUT) {
         tsm_abort(c, rc);
@@ -105,14 +122,25 @@ static int wait_acked(tsm_ctx *c, uint32_t rank, uint64_t number)
 
 /* ---- giving ---- */
 
-/* Whether everybody has read what was last in the slot. */
-static bool slot_is_free(const tsm_ctx *c, uint32_t slot)
+/* Stores into the area of `rank` that it may sleep for. */
+static inline void owe_wake(tsm_ctx *c, uint32_t rank)
+{
+    c->owed += c->owed == 0 || c->owed_to != rank;
+    c->owed_to = rank;
+}
+
+/* Whether everybody has read what was last in these slots. */
+static bool slots_are_free(const tsm_ctx *c, uint32_t first, uint32_t count)
 {
     struct sync_peer *peers = sync_peers(c);
     for (uint32_t r = 0; r < c->desc->size; r++) {
-        if (peers[r].acked < peers[r].staged[slot]) {
+        uint64_t last = 0;
+        for (uint32_t slot = first; slot < first + count; slot++) {
+            last = peers[r].staged[slot] > last ? peers[r].staged[slot] : last;
+        }
+        if (peers[r].acked < last) {
             learn_acked(c, r);
-            if (peers[r].acked < peers[r].staged[slot]) {
+            if (peers[r].acked < last) {
                 return false;
             }
         }
@@ -122,19 +150,22 @@ static bool slot_is_free(const tsm_ctx *c, uint32_t slot)
 
 void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes)
 {
-    if (bytes > STAGE_BYTES) {
-        return;
+    /* Two ranks are as quick without, once the copy takes a while; more have chips to wait for. */
+    uint64_t most = c->desc->size > 2 ? STAGED_MAX : STAGE_BYTES;
+    uint32_t count = 1;
+    while (count * STAGE_BYTES < bytes && bytes <= most) {
+        count *= 2;
     }
-    /* The first free one: in a loop of collectives two are used in turn, and stay in the cache. */
-    uint32_t slot = 0;
-    while (slot < STAGE_SLOTS && !slot_is_free(c, slot)) {
-        slot++;
-    }
-    if (slot < STAGE_SLOTS) {
-        g->slot = slot;
-        g->staged = data;
-        g->staged_bytes = bytes;
-        memcpy(stage_of(c, slot), data, bytes);
+    /* The first free ones: in a loop of collectives two places are used in turn, and stay in the cache. */
+    for (uint32_t slot = 0; bytes <= most && slot < STAGE_SLOTS; slot += count) {
+        if (slots_are_free(c, slot, count)) {
+            g->slot = slot;
+            g->slots = count;
+            g->staged = data;
+            g->staged_bytes = bytes;
+            memcpy(stage_of(c, slot), data, bytes);
+            return;
+        }
     }
 }
 
@@ -151,7 +182,9 @@ static uint64_t pack(const tsm_ctx *c, struct giving *g, struct sync_peer *p, ui
     if (g->staged && data >= g->staged && data + bytes <= g->staged + g->staged_bytes) {
         x.offset = (uint64_t)(stage_of(c, g->slot) + (data - g->staged) - window_of(c, c->self));
         how = HOW_STAGED;
-        p->staged[g->slot] = number;
+        for (uint32_t slot = g->slot; slot < g->slot + g->slots; slot++) {
+            p->staged[slot] = number;
+        }
     }
     if (how == HOW_LENT) {
         p->lent = number;
@@ -182,23 +215,26 @@ int channel_give(tsm_ctx *c, struct giving *g, uint32_t rank, const void *data, 
     m->group = g->call->group;
     TSM_FAULT("message");
     a64_release(&m->stamp, stamp_of(c, number)); /* pairs with channel_take */
+    owe_wake(c, to);
     return 0;
 }
 
-void channel_wake(tsm_ctx *c, uint32_t rank)
+void channel_flush(tsm_ctx *c)
 {
-    wake_place(&c->chip->arena, c->members[domain_rank(c, rank)]);
-}
-
-void channel_wake_all(tsm_ctx *c)
-{
+    const struct arena *a = &c->chip->arena;
+    if (c->owed == 0) {
+        return;
+    }
     chaos_pause(c);
     fence_full();
-    for (uint32_t r = 0; r < c->size; r++) {
-        if (r != c->rank) {
-            wake_if_met(&c->chip->arena, c->members[domain_rank(c, r)]);
+    if (c->owed == 1) {
+        wake_if_met(a, c->members[c->owed_to]);
+    } else {
+        for (uint32_t r = 0; r < c->size; r++) {
+            wake_if_met(a, c->members[domain_rank(c, r)]);
         }
     }
+    c->owed = 0;
 }
 
 int channel_finish(tsm_ctx *c, const struct giving *g)
@@ -210,6 +246,7 @@ int channel_finish(tsm_ctx *c, const struct giving *g)
             return rc;
         }
     }
+    channel_flush(c);
     return 0;
 }
 
@@ -292,6 +329,6 @@ void channel_release(tsm_ctx *c, const struct taken *t)
         p->posted = p->taken;
         /* Pairs with learn_acked and wait_acked. */
         a64_release(&sync_credit_of(c, t->rank, c->self)->taken, stamp_of(c, p->taken));
-        wake_place(&c->chip->arena, c->members[t->rank]);
+        owe_wake(c, t->rank);
     }
 }

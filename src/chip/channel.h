@@ -5,7 +5,8 @@
  * (shm/layout.h). Every message says what its sender calls; who takes it compares. Chip processes, inside a task.
  *
  * A message to a rank goes to line number % depth. The sender first has the credit: that rank has taken message
- * number - depth. Who takes messages posts credit every depth / 2 of them, and at once for one that lends.
+ * number - depth. Who takes messages posts credit every depth / 2 of them, and at once for one that lends. So a rank may
+ * give another at most depth / 2 + 1 messages before it takes one of it: else both might wait for credit.
  * A payload travels in the message, in a stage slot of the sender (copied: the sender goes on), or is lent: the
  * message points into the sender's window and the sender waits for the credit. docs/task.md.
  */
@@ -55,21 +56,21 @@ int channel_begin(tsm_ctx *c, const struct call *call);
 /* What one collective sends. {call} to begin with. */
 struct giving {
     const struct call *call;
-    const uint8_t *staged; /* what of the own window lies in the stage slot; NULL: nothing */
+    const uint8_t *staged; /* what of the own window lies in the stage slots; NULL: nothing */
     uint64_t staged_bytes;
-    uint32_t slot;
+    uint32_t slot, slots;
     bool lent; /* to anybody */
 };
 
-/* Copies bytes of the own window into a stage slot if one is free, so that what channel_give sends from
+/* Copies bytes of the own window into stage slots if they fit and some are free, so that what channel_give sends from
  * there need not be lent. */
 void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes);
 /* One message to `rank` (of the sub-group) with bytes at data in the own window (NULL: none). Wakes nobody yet. */
 int channel_give(tsm_ctx *c, struct giving *g, uint32_t rank, const void *data, uint64_t bytes);
-/* After the messages to one rank, or to all. */
-void channel_wake(tsm_ctx *c, uint32_t rank);
-void channel_wake_all(tsm_ctx *c);
-/* Waits until what was lent has been read. */
+/* Wakes whom messages and credits are for, with one fence for all. Every wait here does it first; to be called
+ * where something else takes time. */
+void channel_flush(tsm_ctx *c);
+/* The end of a collective: waits until what was lent has been read. */
 int channel_finish(tsm_ctx *c, const struct giving *g);
 
 /* The next message of `rank`, waiting for it. Its data is valid until channel_release. bytes: what is

@@ -93,6 +93,7 @@ struct tsm_ctx {
     uint32_t group;             /* hash of ranks; 0: the domain */
     int64_t timeout_ns;         /* of collectives; < 0: none */
     uint64_t deadline_ns;       /* of the one that runs; 0: none */
+    uint32_t owed, owed_to;     /* 0: nobody is to be woken; 1: owed_to; more: anybody */
     struct domain_state *state; /* shared by all views of the domain in this task */
     struct tsm_ctx *next;       /* sub-groups of the task */
 };
@@ -129,6 +130,12 @@ void task_fini(tsm_task *t);
 static inline uint32_t domain_rank(const tsm_ctx *c, uint32_t rank)
 {
     return c->ranks ? c->ranks[rank] : rank;
+}
+/* The i-th other rank, 1 <= i < size, from the next one on: so not all begin with the same. */
+static inline uint32_t other_rank(const tsm_ctx *c, uint32_t i)
+{
+    uint32_t rank = c->rank + i;
+    return rank < c->size ? rank : rank - c->size;
 }
 static inline uint8_t *window_of(const tsm_ctx *c, uint32_t domain_rank)
 {

@@ -116,6 +116,7 @@ struct kernels {
     struct {
         kernel *add; /* NULL: the type does not have the operation */
         void (*first)(void *acc, const void *lower, const void *from, uint64_t count);
+        void (*three)(void *acc, const void *const from[3], uint64_t count);
     } of[TSM_F64 + 1][TSM_XOR + 1];
     kernel *load_f16, *load_bf16, *store_f16, *store_bf16;
 };
@@ -208,6 +209,7 @@ int combine_find_variant(uint32_t variant, int dtype, int op, struct combine *re
     }
     found.add = k->of[dtype][op].add;
     found.first = k->of[dtype][op].first;
+    found.three = k->of[dtype][op].three;
     if (!found.add) {
         return TSM_EUNSUPPORTED;
     }

@@ -21,6 +21,8 @@ struct combine {
     void (*add)(void *acc, const void *from, uint64_t count);
     /* acc[i] = lower[i] op from[i], in one go; NULL with `user`. */
     void (*first)(void *acc, const void *lower, const void *from, uint64_t count);
+    /* acc[i] = ((acc[i] op from[0][i]) op from[1][i]) op from[2][i]; NULL with `user`. */
+    void (*three)(void *acc, const void *const from[3], uint64_t count);
     /* to[i] = acc[i], rounded to the type. */
     void (*store)(void *to, const void *acc, uint64_t count);
     tsm_combine_fn *user;

@@ -48,6 +48,11 @@ static int give(struct move *m, uint32_t rank, const uint8_t *data, uint64_t cou
     return channel_give(m->c, &m->giving, rank, data, count * m->b.element);
 }
 
+static int finish(struct move *m, int rc)
+{
+    return rc != 0 ? rc : channel_finish(m->c, &m->giving);
+}
+
 static int take(struct move *m, uint32_t rank, uint8_t *to, uint64_t count)
 {
     struct taken t;
@@ -66,20 +71,13 @@ static void keep(const struct move *m, uint8_t *to, const uint8_t *from, uint64_
     }
 }
 
-/* The i-th other rank, from the next one on: so not all begin with the same. */
-static uint32_t other(const tsm_ctx *c, uint32_t i)
-{
-    uint32_t rank = c->rank + i;
-    return rank < c->size ? rank : rank - c->size;
-}
-
 static int give_all(struct move *m, const uint8_t *data, uint64_t count)
 {
     int rc = 0;
     for (uint32_t i = 1; i < m->c->size && rc == 0; i++) {
-        rc = give(m, other(m->c, i), data, count);
+        rc = give(m, other_rank(m->c, i), data, count);
     }
-    channel_wake_all(m->c);
+    channel_flush(m->c);
     return rc;
 }
 
@@ -87,7 +85,7 @@ static int take_all(struct move *m, const struct parts *to)
 {
     int rc = 0;
     for (uint32_t i = 1; i < m->c->size && rc == 0; i++) {
-        uint32_t r = other(m->c, i);
+        uint32_t r = other_rank(m->c, i);
         rc = take(m, r, at(m, m->b.dst, part_first(to, r)), part_count(to, r));
     }
     return rc;
@@ -104,12 +102,12 @@ int tsm_broadcast(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtyp
     }
     uint8_t *from = at(&m, src, 0), *to = at(&m, dst, 0);
     if (c->rank != root) {
-        return take(&m, root, to, count);
+        return finish(&m, take(&m, root, to, count));
     }
     stage(&m, from, count, count);
     rc = give_all(&m, from, count);
     keep(&m, to, from, count);
-    return rc != 0 ? rc : channel_finish(c, &m.giving);
+    return finish(&m, rc);
 }
 
 /* ---- gather, scatter, all-gather ---- */
@@ -146,12 +144,11 @@ static int gather(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src, con
     const uint8_t *from = at(&m, src, single_first(&m, p));
     if (c->rank == root) {
         keep(&m, at(&m, dst, part_first(p, root)), from, own);
-        return take_all(&m, p);
+        return finish(&m, take_all(&m, p));
     }
     stage(&m, from, own, own);
     rc = give(&m, root, from, own);
-    channel_wake(c, root);
-    return rc != 0 ? rc : channel_finish(c, &m.giving);
+    return finish(&m, rc);
 }
 
 static int scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src, const struct parts *p,
@@ -165,16 +162,16 @@ static int scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src, co
     }
     uint8_t *to = at(&m, dst, single_first(&m, p));
     if (c->rank != root) {
-        return take(&m, root, to, own);
+        return finish(&m, take(&m, root, to, own));
     }
     stage(&m, at(&m, src, 0), extent, largest(p, c->size));
     for (uint32_t i = 1; i < c->size && rc == 0; i++) {
-        uint32_t r = other(c, i);
+        uint32_t r = other_rank(c, i);
         rc = give(&m, r, at(&m, src, part_first(p, r)), part_count(p, r));
     }
-    channel_wake_all(c);
+    channel_flush(c);
     keep(&m, to, at(&m, src, part_first(p, root)), own);
-    return rc != 0 ? rc : channel_finish(c, &m.giving);
+    return finish(&m, rc);
 }
 
 static int all_gather(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src,
@@ -191,7 +188,7 @@ static int all_gather(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src,
     rc = give_all(&m, from, own);
     keep(&m, at(&m, dst, part_first(p, c->rank)), from, own);
     rc = rc != 0 ? rc : take_all(&m, p);
-    return rc != 0 ? rc : channel_finish(c, &m.giving);
+    return finish(&m, rc);
 }
 
 int tsm_gather(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, uint32_t root)
@@ -259,7 +256,7 @@ static int swap_parts(struct move *m, uint64_t count)
     uint64_t bytes = count * m->b.element;
     int rc = barrier_round(c, &m->call);
     for (uint32_t i = 1; i < c->size && rc == 0; i++) {
-        uint32_t r = other(c, i);
+        uint32_t r = other_rank(c, i);
         bool lower = (c->rank + r) % 2 == 1;
         if ((c->rank < r) == lower) {
             uint8_t *theirs = window_of(c, domain_rank(c, r)) + m->b.dst.offset + c->rank * bytes;
@@ -276,14 +273,14 @@ static int exchange(struct move *m, const struct parts *from, const struct parts
     stage(m, src, parts_extent(from, c->size), largest(from, c->size));
     int rc = 0;
     for (uint32_t i = 1; i < c->size && rc == 0; i++) {
-        uint32_t r = other(c, i);
+        uint32_t r = other_rank(c, i);
         rc = give(m, r, at(m, m->b.src, part_first(from, r)), part_count(from, r));
     }
-    channel_wake_all(c);
+    channel_flush(c);
     keep(m, at(m, m->b.dst, part_first(to, c->rank)), at(m, m->b.src, part_first(from, c->rank)),
          part_count(to, c->rank));
     rc = rc != 0 ? rc : take_all(m, to);
-    return rc != 0 ? rc : channel_finish(c, &m->giving);
+    return finish(m, rc);
 }
 
 int tsm_all_to_all(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype)

@@ -140,7 +140,7 @@ static int give_range(struct reduction *m, uint32_t begin_rank, uint32_t end, ui
     for (uint32_t r = begin_rank; r < end && rc == 0; r++) {
         rc = r != m->c->rank ? give(m, r, 0, count) : 0;
     }
-    channel_wake_all(m->c);
+    channel_flush(m->c);
     return rc;
 }
 
@@ -182,7 +182,13 @@ static void combine_block(const struct reduction *m, uint8_t *acc, uint64_t firs
         return;
     }
     combine_first(&m->x, acc, lowest, at(m, m->b.src, 1, first), n);
-    for (uint32_t r = 2; r < m->c->size; r++) {
+    uint32_t r = 2;
+    for (; m->x.three && r + 3 <= m->c->size; r += 3) {
+        const void *const from[] = {at(m, m->b.src, r, first), at(m, m->b.src, r + 1, first),
+                                    at(m, m->b.src, r + 2, first)};
+        m->x.three(acc, from, n);
+    }
+    for (; r < m->c->size; r++) {
         combine_add(&m->x, acc, at(m, m->b.src, r, first), n);
     }
 }
@@ -251,7 +257,6 @@ int tsm_reduce(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, 
     }
     stage(&m, count, count);
     rc = give(&m, root, 0, count);
-    channel_wake(c, root);
     return rc != 0 ? rc : channel_finish(c, &m.giving);
 }
 
@@ -335,7 +340,7 @@ static int reduce_scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym 
     for (uint32_t r = 0; r < c->size && rc == 0; r++) {
         rc = r != c->rank ? give(&m, r, part_first(p, r), part_count(p, r)) : 0;
     }
-    channel_wake_all(c);
+    channel_flush(c);
     return rc != 0 ? rc : fold_into(&m, c->size, first, own, dst_first);
 }
 

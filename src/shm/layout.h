@@ -390,9 +390,8 @@ enum {
     STAGE_SLOTS = 8,    /* payloads that were copied out of the window, for peers to read */
     STAGE_BYTES = 4096, /* each */
     STAMP_NUMBER = 44,  /* bits of a stamp for the number; the others are the generation's lowest */
-    CHANNEL_DEPTH_MAX = 8,
-    CHANNEL_DEPTH_MIN = 2,
-    CHANNEL_LINES = 256 /* of one window, while the depth is between those */
+    CHANNEL_DEPTH_MAX = 8, /* powers of two */
+    CHANNEL_DEPTH_MIN = 2
 };
 #define STAMP_NUMBERS ((UINT64_C(1) << STAMP_NUMBER) - 1)
 #define STAMP_GENERATIONS (UINT64_MAX >> STAMP_NUMBER)
@@ -436,10 +435,7 @@ LAYOUT_SIZE(sync_credit, LINE);
 /* Where the parts are, from the begin of the area; all of them begin on a line. */
 static inline uint32_t sync_depth(uint32_t ranks)
 {
-    uint32_t depth = CHANNEL_LINES / ranks;
-    return depth > CHANNEL_DEPTH_MAX   ? CHANNEL_DEPTH_MAX
-           : depth < CHANNEL_DEPTH_MIN ? CHANNEL_DEPTH_MIN
-                                       : depth;
+    return ranks <= 32 ? CHANNEL_DEPTH_MAX : ranks <= 64 ? 4 : CHANNEL_DEPTH_MIN;
 }
 
 static inline uint64_t sync_credit_offset(uint32_t ranks)

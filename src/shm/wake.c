@@ -20,7 +20,8 @@ enum {
     YIELD_TOTAL_NS = 20000,
     YIELD_SLOW_NS = 3000,
     READ_TRIES = 4,
-    SPIN_GROWS = 8
+    SPIN_GROWS = 8,
+    LOOKS = 4 /* for one at the clock */
 };
 
 void waiter_init(struct waiter *w, const struct arena *a, uint32_t self, struct wait_record *record,
@@ -283,7 +284,9 @@ static int spin(struct waiter *w, int (*look)(void *ctx), void *ctx)
         return rc;
     }
     while (rc == 0 && clock_ticks() - start < w->spin_ticks) {
-        rc = look(ctx);
+        for (int i = 0; i < LOOKS && rc == 0; i++) {
+            rc = look(ctx);
+        }
     }
     if (rc != 0) {
         return rc;
