@@ -15,7 +15,8 @@
  * Memory is weaker than x86. Each rank has two store buffers, one for what lies behind a word (bodies, stage, window)
  * and one for the words themselves (stamps, credits; with SLEEP also sleep flags and wants); a release store waits for the
  * first, and nothing else orders them. BUFFERS=0 makes every store visible at once, for the larger scenes. With SLEEP a rank
- * that waits sleeps: flag and want through the buffer, fence, look, sleep; who stored looks after a fence.
+ * that waits sleeps: flag and want through the buffer, fence, look, sleep; who stored looks after a fence, at the latest before
+ * it waits itself.
  *
  * Assumed: ringing is what wake.pml verifies, so a want is one word here and a bell is rung in one step; between two lives all
  * that the members stored is visible, since the lease rests until their timelines have passed (lease.pml).
@@ -158,6 +159,7 @@ end:	do
 	if                                                                           \
 	:: condition || aborted                                                      \
 	:: else ->                                                                   \
+	   pay_before_wait(me);                                                      \
 	   words[me] ! WANT(me), want_;                                              \
 	   do                                                                        \
 	   :: b = bell[me];                                                          \
@@ -176,6 +178,11 @@ end:	do
 	   words[me] ! FLAG(me), 0;                                                  \
 	   words[me] ! WANT(me), 0                                                   \
 	fi
+#ifdef WAITS_BEFORE_PAYING
+#define pay_before_wait(me) skip
+#else
+#define pay_before_wait(me) pay(me)
+#endif
 #ifdef NO_FENCE_WAITER
 #define waiter_fence(me) skip
 #else
@@ -183,6 +190,10 @@ end:	do
 #endif
 #else
 #define wait(me, condition, want_) condition || aborted
+#endif
+
+#ifdef SLEEP
+byte owed[RANKS]; /* a bit for each rank to be woken */
 #endif
 
 inline wake(me, q)
@@ -206,6 +217,33 @@ inline wake(me, q)
 	   fi
 	:: else
 	fi
+#else
+	skip
+#endif
+}
+
+/* Wakes are owed for messages and credits, and paid before the next wait or at the end. */
+inline owe(me, q)
+{
+#ifdef SLEEP
+	owed[me] = owed[me] | (1 << q)
+#else
+	skip
+#endif
+}
+
+inline pay(me)
+{
+#ifdef SLEEP
+	if
+	:: owed[me] & 1 -> wake(me, 0)
+	:: else
+	fi;
+	if
+	:: owed[me] & 2 -> wake(me, 1)
+	:: else
+	fi;
+	owed[me] = 0
 #else
 	skip
 #endif
@@ -287,7 +325,8 @@ inline give(me, to, value, how_)
 		:: how_ == SLOT(0) -> staged[PAIR(me, to)] = sent[PAIR(me, to)]
 		:: else
 		fi
-	}
+	};
+	owe(me, to)
 }
 
 inline take(me, from)
@@ -331,7 +370,7 @@ inline post(me, from, number)
 	store_release(me, CREDIT(PAIR(from, me)), CREDIT_TAG + number);
 	posted[PAIR(from, me)] = number;
 #ifndef NO_WAKE_FOR_CREDIT
-	wake(me, from)
+	owe(me, from)
 #else
 	skip
 #endif
@@ -417,12 +456,12 @@ proctype rank(byte me)
 	bool holds;
 
 	do
-	:: given < ROUNDS && given < got + AHEAD -> given++; give(me, 1 - me, given, INLINE); wake(me, 1 - me)
+	:: given < ROUNDS && given < got + AHEAD -> given++; give(me, 1 - me, given, INLINE)
 	:: got < given && !holds -> take(me, 1 - me); holds = true
 	:: holds -> holds = false; got++; release(me, 1 - me, got)
 	:: got == ROUNDS && given == ROUNDS -> break
 	od;
-over:	skip
+over:	pay(me)
 }
 #endif
 
@@ -438,7 +477,7 @@ proctype rank(byte me)
 	:: round < ROUNDS ->
 	   round++;
 	   if
-	   :: round % 3 != 2 || me == 0 -> choose(me, round); give(me, 1 - me, round, how); wake(me, 1 - me)
+	   :: round % 3 != 2 || me == 0 -> choose(me, round); give(me, 1 - me, round, how)
 	   :: else
 	   fi;
 	   if
@@ -452,7 +491,7 @@ proctype rank(byte me)
 	   how = 0
 	:: else -> break
 	od;
-over:	skip
+over:	pay(me)
 }
 #endif
 
@@ -471,8 +510,6 @@ proctype rank(byte me)
 	      choose(0, round);
 	      give(0, 1, round, how);
 	      give(0, 2, round, how);
-	      wake(0, 1);
-	      wake(0, 2);
 	      finish(0, 1);
 	      finish(0, 2);
 	      how = 0
@@ -486,9 +523,9 @@ proctype rank(byte me)
 	   release(0, 1, round + 1);
 	   take(0, 2);
 	   release(0, 2, round + 1)
-	:: else -> give(me, 0, round + 1, INLINE); wake(me, 0)
+	:: else -> give(me, 0, round + 1, INLINE)
 	fi;
-over:	skip
+over:	pay(me)
 }
 #endif
 
@@ -603,7 +640,7 @@ proctype rank(byte me)
 	   fi
 	:: else -> break
 	od;
-over:	skip
+over:	pay(me)
 }
 #endif
 
@@ -618,12 +655,12 @@ proctype rank(byte me)
 	:: round < ROUNDS ->
 	   round++;
 	   if
-	   :: me == 0 -> give(0, 1, round, INLINE); wake(0, 1)
+	   :: me == 0 -> give(0, 1, round, INLINE)
 	   :: else -> take(1, 0); release(1, 0, round)
 	   fi
 	:: else -> break
 	od;
-over:	skip
+over:	pay(me)
 }
 #endif
 
