@@ -102,6 +102,38 @@ void crew_read(const void *data, uint64_t bytes)
 
 /* ---- orders ---- */
 
+enum { LINE_BYTES = 64 };
+
+static bool moves_data(const struct crew_order *o)
+{
+    return o->op != CREW_BARRIER && o->op != CREW_PUT_SIGNAL;
+}
+
+/* What a program does before: it makes new data. A word of each line, with the value that it has. */
+static void write_source(const struct crew_side *s, const struct crew_order *o, uint32_t number)
+{
+    bool has_source = moves_data(o) && (o->op != CREW_BROADCAST || s->rank == number % s->size);
+    for (uint64_t i = 0; has_source && i < crew_src_bytes(o, s->size); i += LINE_BYTES) {
+        volatile float *word = (volatile float *)(void *)(s->src + i);
+        *word = *word;
+    }
+}
+
+/* And after: it reads the result. */
+static void read_result(const struct crew_side *s, const struct crew_order *o)
+{
+    for (uint64_t i = 0; moves_data(o) && i < crew_dst_bytes(o, s->size); i += LINE_BYTES) {
+        (void)*(volatile float *)(void *)(s->dst + i);
+    }
+}
+
+static void run_one(struct crew_side *s, const struct crew_order *o, uint32_t number)
+{
+    write_source(s, o, number);
+    s->run(s, o, number);
+    read_result(s, o);
+}
+
 void crew_measure(struct crew_side *s, const struct crew_order *o, struct crew_result *ret)
 {
     ret->ns = 0;
@@ -115,12 +147,12 @@ void crew_measure(struct crew_side *s, const struct crew_order *o, struct crew_r
     }
     s->sync(s);
     for (uint32_t i = 0; i < o->warm; i++) {
-        s->run(s, o, i);
+        run_one(s, o, i);
     }
     s->sync(s);
     uint64_t begin = clock_ns();
     for (uint32_t i = 0; i < o->count; i++) {
-        s->run(s, o, i);
+        run_one(s, o, i);
     }
     ret->ns = (double)(clock_ns() - begin) / o->count;
     s->sync(s);

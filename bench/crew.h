@@ -3,7 +3,9 @@
 /*
  * A crew: processes that carry out measuring orders together. The floor is one (floor.h), each peer is one (peer/),
  * and the tasks of a worker measure with the same loop, so that all are timed alike: what has been warmed up is
- * run `count` times between two readings of the clock, and the time of an operation is that of the slowest rank.
+ * run `count` times between two readings of the clock, and the time of an operation is that of the slowest rank. Around
+ * each collective every rank writes a word of each line of its source, and reads one of each line of its result, as a
+ * program would: data that never changes stays in everybody's caches, and who reads it there has moved nothing.
  *
  * Between orders a crew sleeps on a word of its page, also that of a peer whose library would spin: the parties of
  * a round take turns within milliseconds and none disturbs another.
