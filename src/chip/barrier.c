@@ -3,7 +3,7 @@
 /*
  * Everybody waits for everybody: flat (a message to each) for few ranks, the dissemination barrier of Hensgen, Finkel
  * and Manber (1988) for many. When chips share cores a flat one needs fewer turns of each. Chip processes, inside
- * a task. The model is tests/model/barrier.pml. docs/task.md.
+ * a task. The model is tests/model/barrier.pml. docs/collectives.md.
  */
 #include "chip/channel.h"
 #include "chip/chaos.h"

@@ -3,7 +3,7 @@
 /*
  * Channels between the ranks of a domain (channel.h has the protocol). Chip processes, inside a task; a member writes
  * the words in its own area, its lines and credits in the areas of the others. What a peer wrote is read once and
- * checked. The model is tests/model/channel.pml. docs/task.md.
+ * checked. The model is tests/model/channel.pml. docs/collectives.md.
  */
 #include "chip/channel.h"
 

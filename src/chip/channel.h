@@ -8,7 +8,7 @@
  * number - depth. Who takes messages posts credit every depth / 2 of them, and at once for one that lends. So a rank may
  * give another at most depth / 2 + 1 messages before it takes one of it: else both might wait for credit.
  * A payload travels in the message, in a stage slot of the sender (copied: the sender goes on), or is lent: the
- * message points into the sender's window and the sender waits for the credit. docs/task.md.
+ * message points into the sender's window and the sender waits for the credit. docs/collectives.md.
  */
 #ifndef CHIP_CHANNEL_H
 #define CHIP_CHANNEL_H

@@ -4,7 +4,7 @@
  * Collectives that move data and do no arithmetic: broadcast, gather, scatter, all-gather, all-to-all and their forms
  * with counts. Each rank sends a message to every rank that needs something of it; small payloads travel with the message,
  * larger ones are read from the sender's stage or window, by all readers at once. Chip processes, inside a task.
- * docs/task.md.
+ * docs/collectives.md.
  */
 #include <string.h>
 

@@ -4,7 +4,7 @@
  * Reductions: reduce, all-reduce, reduce-scatter, scan. Small ones are one-shot: each rank sends what it has to all that
  * need it, and they combine in the order of ranks. Large ones are direct: between two rounds of the barrier each rank
  * combines its share from all windows and stores it in all that need it, a block at a time. Both combine in the
- * same order, so they give the same bits. Chip processes, inside a task. docs/task.md.
+ * same order, so they give the same bits. Chip processes, inside a task. docs/collectives.md.
  */
 #include <string.h>
 
