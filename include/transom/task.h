@@ -205,8 +205,8 @@ int tsm_atomic_compare_swap_u64(tsm_ctx *c, tsm_sym s, uint64_t expected, uint64
  *
  * Where two ranks disagree about the collective, its count, type, operation, root, places or sub-group, who sees it
  * gets EINVAL with tsm_ctx_text naming both ranks and both calls, and the domain is aborted: the others get EPEER, a rank that
- * had only to send at its next collective. Two ranks that each take the other, or itself, for the root may both wait and
- * compare nothing: the run fails with DEADLOCK, whose text has both ranks and both calls.
+ * had only to send at its next collective. Two ranks that wait for each other (both take the other for the root) are seen, too;
+ * three and more that wait in a ring are a DEADLOCK of the run, whose text has all ranks and their calls.
  *
  * Returns, all of them: EINVAL, ERANGE, ESTALE, EABORTED (the run failed), EPEER (a member aborted the
  * domain), ETIMEOUT (tsm_timeout_set), EUNSUPPORTED (an operation that the type does not have).

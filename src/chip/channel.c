@@ -72,6 +72,29 @@ int channel_begin(tsm_ctx *c, const struct call *call)
                                                       : 0;
 }
 
+/* ---- misuse ---- */
+
+/* What differs when both texts read the same. */
+static const char *hidden_difference(const struct call *a, const struct call *b)
+{
+    return a->group != b->group     ? "; on different sub-groups"
+           : a->places != b->places ? "; at different places of the windows"
+           : a->count != b->count   ? "; with different counts"
+                                    : "";
+}
+
+static int misuse(tsm_ctx *c, uint32_t from, const struct call *own, const struct call *theirs,
+                  const char *difference)
+{
+    char mine[80], other[80];
+    call_say(own, mine, sizeof(mine));
+    call_say(theirs, other, sizeof(other));
+    ctx_refuse(c, TSM_EINVAL, "rank %u calls %s, rank %u calls %s%s", c->self, mine, from, other,
+               difference);
+    tsm_abort(c, TSM_EINVAL);
+    return TSM_EINVAL;
+}
+
 /* ---- waiting ---- */
 
 /* Looks for about a round trip; not when chips share a core. */
@@ -85,15 +108,47 @@ static bool comes_at_once(const tsm_ctx *c, const a64 *word, int cmp, uint64_t v
     return there;
 }
 
-static int wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value)
+/* Whether the rank that is waited for waits for this one: for a word that only this one writes, and which is not there. The
+ * published waits of both have a full fence behind them, so one of two sees the other's. */
+static bool each_waits(const struct task_wait *w)
+{
+    const tsm_ctx *c = w->c;
+    const struct arena *a = &c->chip->arena;
+    uint32_t size = c->desc->size, place = c->members[w->from];
+    struct want want;
+    uint32_t version;
+    if (!wait_record_read(&arena_page(a, place)->wait, &want, &version) ||
+        want.kind != WAIT_SIGNAL || want.domain != c->desc->id || want_met(a, place, &want)) {
+        return false;
+    }
+    uint64_t line = sizeof(struct sync_message), depth = sync_depth(size);
+    uint64_t at = want.address - (uint64_t)(uintptr_t)sync_of(c, w->from);
+    uint64_t messages = sync_channel_offset(size) + c->self * depth * line;
+    uint64_t credit = sync_credit_offset(size) + c->self * sizeof(struct sync_credit);
+    bool for_this = at - messages < depth * line || at == credit;
+    return for_this && !compare_holds(w->cmp, a64_acquire(w->word), w->value);
+}
+
+/* Until a word that only domain rank `from` writes is there. */
+static int wait_word(tsm_ctx *c, uint32_t from, const a64 *word, int cmp, uint64_t value)
 {
     channel_flush(c);
     if (comes_at_once(c, word, cmp, value)) {
         return 0;
     }
-    int rc = task_wait_word(c, word, cmp, value, NULL, c->deadline_ns);
+    struct task_wait w = {.c = c,
+                          .word = word,
+                          .value = value,
+                          .cmp = (uint32_t)cmp,
+                          .from = from,
+                          .hopeless = each_waits};
+    int rc = task_wait_word(&w, c->deadline_ns);
     if (rc == TSM_ETIMEOUT) {
         tsm_abort(c, rc);
+    }
+    if (rc == TSM_EINVAL) {
+        struct call theirs = sync_of(c, from)->call;
+        rc = misuse(c, from, &sync_of(c, c->self)->call, &theirs, "; each waits for the other");
     }
     return rc;
 }
@@ -115,7 +170,8 @@ static int wait_acked(tsm_ctx *c, uint32_t rank, uint64_t number)
     if (p->acked >= number) {
         return 0;
     }
-    int rc = wait_word(c, &sync_credit_of(c, c->self, rank)->taken, TSM_GE, stamp_of(c, number));
+    int rc =
+        wait_word(c, rank, &sync_credit_of(c, c->self, rank)->taken, TSM_GE, stamp_of(c, number));
     p->acked = rc == 0 && p->acked < number ? number : p->acked;
     return rc;
 }
@@ -250,29 +306,6 @@ int channel_finish(tsm_ctx *c, const struct giving *g)
     return 0;
 }
 
-/* ---- misuse ---- */
-
-/* What differs when both texts read the same. */
-static const char *hidden_difference(const struct call *a, const struct call *b)
-{
-    return a->group != b->group     ? "; on different sub-groups"
-           : a->places != b->places ? "; at different places of the windows"
-           : a->count != b->count   ? "; with different counts"
-                                    : "";
-}
-
-static int misuse(tsm_ctx *c, uint32_t from, const struct call *own, const struct call *theirs,
-                  const char *difference)
-{
-    char mine[80], other[80];
-    call_say(own, mine, sizeof(mine));
-    call_say(theirs, other, sizeof(other));
-    ctx_refuse(c, TSM_EINVAL, "rank %u calls %s, rank %u calls %s%s", c->self, mine, from, other,
-               difference);
-    tsm_abort(c, TSM_EINVAL);
-    return TSM_EINVAL;
-}
-
 /* ---- taking ---- */
 
 /* Where the payload is; NULL when it is not the bytes that are expected. */
@@ -299,7 +332,7 @@ int channel_take(tsm_ctx *c, const struct call *call, uint32_t rank, uint64_t by
     const struct sync_message *m = line_of(c, c->self, from, p->taken + 1);
     uint64_t stamp = stamp_of(c, p->taken + 1);
     if (a64_acquire(&m->stamp) != stamp) { /* pairs with channel_give */
-        int rc = wait_word(c, &m->stamp, TSM_EQ, stamp);
+        int rc = wait_word(c, from, &m->stamp, TSM_EQ, stamp);
         if (rc != 0) {
             return rc;
         }

@@ -151,9 +151,17 @@ int ctx_refuse(const tsm_ctx *c, int code, const char *format, ...)
 bool domain_is_aborted(const tsm_ctx *c);
 
 /* chip/signal.c */
-/* Waits until the 64-bit word, in the own window or behind it, compares with value; deadline_ns 0: none. 0, TSM_EABORTED, TSM_EPEER,
- * TSM_ETIMEOUT. */
-int task_wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
-                   uint64_t deadline_ns);
+/* What a task waits for: the 64-bit word, in the own window or behind it, compares with value; deadline_ns 0: none.
+ * hopeless, asked in vain looks of a wait that is published, ends it with TSM_EINVAL; may be NULL. */
+struct task_wait {
+    tsm_ctx *c;
+    const a64 *word;
+    uint64_t value, seen;
+    uint32_t cmp;
+    uint32_t from; /* for hopeless */
+    bool (*hopeless)(const struct task_wait *w);
+};
+/* 0, TSM_EABORTED, TSM_EPEER, TSM_ETIMEOUT, TSM_EINVAL. */
+int task_wait_word(struct task_wait *w, uint64_t deadline_ns);
 
 #endif

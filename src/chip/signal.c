@@ -50,18 +50,18 @@ static inline int broken(const tsm_ctx *c)
                                                       : 0;
 }
 
-struct word_wait {
-    const tsm_ctx *c;
-    const a64 *word;
-    uint64_t value, seen;
-    uint32_t cmp;
-};
-
 static int look_word(void *ctx)
 {
-    struct word_wait *w = ctx;
+    struct task_wait *w = ctx;
     w->seen = a64_acquire(w->word); /* pairs with word_change, and the stamps of channels */
-    return compare_holds(w->cmp, w->seen, w->value) ? 1 : broken(w->c);
+    if (compare_holds(w->cmp, w->seen, w->value)) {
+        return 1;
+    }
+    int rc = broken(w->c);
+    if (rc == 0 && w->hopeless && waiter_is_registered(&w->c->chip->waiter) && w->hopeless(w)) {
+        return TSM_EINVAL;
+    }
+    return rc;
 }
 
 static int sleep_until(tsm_ctx *c, const struct want *want, int (*look)(void *ctx), void *ctx)
@@ -83,7 +83,7 @@ static inline uint64_t deadline_of(int64_t timeout_ns)
     return now + (uint64_t)timeout_ns;
 }
 
-static int wait_slow(tsm_ctx *c, struct word_wait *w, uint64_t deadline_ns)
+static int wait_slow(tsm_ctx *c, struct task_wait *w, uint64_t deadline_ns)
 {
     struct want want = {.kind = WAIT_SIGNAL,
                         .place = c->chip->place,
@@ -98,18 +98,10 @@ static int wait_slow(tsm_ctx *c, struct word_wait *w, uint64_t deadline_ns)
     return sleep_until(c, &want, look_word, w);
 }
 
-int task_wait_word(tsm_ctx *c, const a64 *word, int cmp, uint64_t value, uint64_t *seen,
-                   uint64_t deadline_ns)
+int task_wait_word(struct task_wait *w, uint64_t deadline_ns)
 {
-    struct word_wait w = {c, word, value, a64_acquire(word), (uint32_t)cmp};
-    int rc = 0;
-    if (!compare_holds(w.cmp, w.seen, value)) {
-        rc = wait_slow(c, &w, deadline_ns);
-    }
-    if (seen) {
-        *seen = w.seen;
-    }
-    return rc;
+    w->seen = a64_acquire(w->word);
+    return compare_holds(w->cmp, w->seen, w->value) ? 0 : wait_slow(w->c, w, deadline_ns);
 }
 
 int tsm_signal_wait_until(tsm_ctx *c, tsm_sym s, int cmp, uint64_t value, uint64_t *seen,
@@ -123,14 +115,16 @@ int tsm_signal_wait_until(tsm_ctx *c, tsm_sym s, int cmp, uint64_t value, uint64
     if (!is_comparison(cmp)) {
         return ctx_refuse(c, TSM_EINVAL, "cmp %d", cmp);
     }
-    uint64_t now = a64_acquire(word);
-    if (!compare_holds((uint32_t)cmp, now, value)) {
-        return task_wait_word(c, word, cmp, value, seen, deadline_of(timeout_ns));
+    struct task_wait w = {.c = c, .word = word, .value = value, .cmp = (uint32_t)cmp};
+    w.seen = a64_acquire(word);
+    int rc = 0;
+    if (!compare_holds(w.cmp, w.seen, value)) {
+        rc = task_wait_word(&w, deadline_of(timeout_ns));
     }
     if (seen) {
-        *seen = now;
+        *seen = w.seen;
     }
-    return 0;
+    return rc;
 }
 
 /* ---- several ---- */
@@ -202,7 +196,8 @@ int tsm_signal_wait_all(tsm_ctx *c, const tsm_sym *s, uint32_t count, int cmp, u
     int rc = check_several(&all);
     for (uint32_t i = 0; i < count && rc == 0; i++) {
         if (!holds(&all, i)) {
-            struct word_wait w = {c, word_of(&all, i), value, 0, (uint32_t)cmp};
+            struct task_wait w = {
+                .c = c, .word = word_of(&all, i), .value = value, .cmp = (uint32_t)cmp};
             deadline_ns = deadline_ns != 0 ? deadline_ns : deadline_of(timeout_ns);
             rc = wait_slow(c, &w, deadline_ns);
         }
