@@ -333,8 +333,9 @@ static int reduce_scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym 
     }
     uint64_t own = part_count(p, c->rank), first = part_first(p, c->rank);
     uint64_t dst_first = in_place(&m.b) ? first : 0;
-    /* Each rank reads only its part of what the others have staged: twice as much pays, where two slots are staged. */
-    if (!is_one_shot(&m, c->size > 2 ? extent / 2 : extent)) {
+    /* Each rank reads only its part of what the others have staged: twice as much pays, where two slots are staged. A
+     * part alone has to fit an accumulator. */
+    if (!is_one_shot(&m, largest) || !is_one_shot(&m, c->size > 2 ? extent / 2 : extent)) {
         return direct_parts(&m, first, own, dst_first);
     }
     stage(&m, extent, largest);

@@ -223,6 +223,25 @@ static void around_every_switch_of_algorithms_the_result_is_exact(void **state)
     harness_close(worker);
 }
 
+/* Few elements in all, most of them one rank's: widened, its part alone is more than an accumulator holds. */
+static void one_rank_may_have_nearly_all_of_a_small_reduce_scatter(void **state)
+{
+    (void)state;
+    start(3);
+    harness_start(worker);
+    struct case_batch b = {.callable = cases, .list = shared_list(200), .count = 200};
+    for (uint64_t seed = 0; seed < b.count; seed++) {
+        b.list[seed] = (struct collective_case){.kind = CASE_REDUCE_SCATTER_V,
+                                                .dtype = seed % 2 ? TSM_F16 : TSM_BF16,
+                                                .op = TSM_SUM,
+                                                .ranks = 3,
+                                                .count = 4096,
+                                                .seed = seed};
+    }
+    run_batch(&b);
+    harness_close(worker);
+}
+
 /* ---- the same bits ---- */
 
 /* Sums whose result depends on the order: all ranks must have the bits of rank 0, for the same elements reduced as a
@@ -421,6 +440,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_pair_of_arguments_gives_what_they_say),
         TEST(around_every_switch_of_algorithms_the_result_is_exact),
+        TEST(one_rank_may_have_nearly_all_of_a_small_reduce_scatter),
         TEST(a_sum_has_the_same_bits_on_all_ranks_and_by_every_way),
         TEST(an_operation_of_ones_own_is_combined_in_the_order_of_ranks),
         TEST(a_task_has_up_to_16_operations_and_none_of_the_task_before),
