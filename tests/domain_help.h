@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "expect.h"
 #include "harness.h"
 
 #define COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
@@ -25,15 +26,6 @@
 #define SCALARS(...)                                                                               \
     (const uint64_t[]){__VA_ARGS__},                                                               \
         (uint32_t)(sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
-/* In a task: fails it, with the expression in its text, unless the expression gives `code`. */
-#define EXPECT(t, expression, code)                                                                \
-    do {                                                                                           \
-        int rc_ = (expression);                                                                    \
-        if (rc_ != (code)) {                                                                       \
-            return tsm_fail(t, "%s is %s", #expression, tsm_code_name(rc_));                       \
-        }                                                                                          \
-    } while (0)
 
 enum { HELP_GROUP_MAX = 256 };
 

@@ -9,19 +9,11 @@
 
 #include <stdbool.h>
 
-#include "transom/task.h"
+#include "expect.h"
 
 #define COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
 
-/* Fails the task, with the expression in its text, unless the expression gives `code`. */
-#define EXPECT(t, expression, code)                                                                \
-    do {                                                                                           \
-        int rc_ = (expression);                                                                    \
-        if (rc_ != (code)) {                                                                       \
-            return tsm_fail(t, "%s is %s", #expression, tsm_code_name(rc_));                       \
-        }                                                                                          \
-    } while (0)
-/* The same for two numbers. */
+/* Fails the task unless two numbers are equal. */
 #define EXPECT_EQ(t, a, b)                                                                         \
     do {                                                                                           \
         uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                                           \
