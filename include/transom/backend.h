@@ -39,7 +39,8 @@ struct tsm_backend {
 
     /* Chip process, between tasks; may block. Finds `symbol` in the object file `path`; path NULL: `symbol` is NULL
      * too and offset is the address of a function of this program. symbol NULL: `offset` bytes from the object's
-     * base. The code stays loaded until close. ENOENT. */
+     * base. The code stays loaded until close. Asked for a callable's tsm_load_fn and tsm_unload_fn too, by symbol; these run
+     * on the host. ENOENT. */
     int (*load)(void *device, const char *path, const char *symbol, uint64_t offset,
                 tsm_task_fn **ret, char *text, size_t text_bytes);
 

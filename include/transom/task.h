@@ -39,11 +39,22 @@ uint64_t tsm_task_run(const tsm_task *t);
 uint32_t tsm_task_member(const tsm_task *t);
 uint32_t tsm_task_members(const tsm_task *t);
 uint32_t tsm_task_blocks(const tsm_task *t);
+/* What `load` made of the callable's data in this process (tsm_register_loaded), else NULL. */
+void *tsm_task_arg(const tsm_task *t);
 
 /* Fails the task with a text (printf format). Returns TSM_ETASK_FAILED, to be returned by the task. */
 int tsm_fail(tsm_task *t, const char *format, ...)
 #ifdef __GNUC__
     __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+#define TSM_FAIL_DATA_MAX 32768
+/* The same with up to TSM_FAIL_DATA_MAX bytes for the program, which gets them from tsm_run_fail_data when this failure is
+ * the run's cause. Only the first failure of a task counts. Returns TSM_ETASK_FAILED; EINVAL for more bytes, and then the
+ * task has not failed. */
+int tsm_fail_data(tsm_task *t, const void *data, uint64_t bytes, const char *format, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 4, 5)))
 #endif
     ;
 
@@ -64,11 +75,23 @@ typedef struct {
 
 uint32_t tsm_rank(const tsm_ctx *c);
 uint32_t tsm_size(const tsm_ctx *c);
+/* The domain's name, borrowed until the task ends, and the bytes of each window, as they are: what was asked for plus
+ * alignment. */
+const char *tsm_ctx_name(const tsm_ctx *c);
+uint64_t tsm_window_bytes(const tsm_ctx *c);
 /* The rank that the chip behind `rank` of c has in `other`, a domain or sub-group of the same task. Returns:
  * ERANGE (no such rank), ENOENT (that chip is not in other). */
 int tsm_translate(const tsm_ctx *c, uint32_t rank, const tsm_ctx *other, uint32_t *ret);
 /* A named buffer and its bytes (bytes may be NULL). Returns: ENOENT. */
 int tsm_buffer(const tsm_ctx *c, const char *name, tsm_sym *ret, uint64_t *bytes);
+struct tsm_buffer_info {
+    const char *name; /* borrowed until the task ends */
+    tsm_sym place;
+    uint64_t count, bytes; /* elements of dtype; all of it */
+    int dtype;             /* plain bytes: TSM_U8 */
+};
+/* Buffer i in the order of declaration. Returns: ERANGE (no such buffer; nothing is said in tsm_ctx_text). */
+int tsm_buffer_info(const tsm_ctx *c, uint32_t i, struct tsm_buffer_info *ret);
 /* `offset` bytes into the window. Returns: ERANGE. */
 int tsm_at(const tsm_ctx *c, uint64_t offset, tsm_sym *ret);
 /* s plus `bytes`; unchecked until it is used. */

@@ -60,7 +60,9 @@ enum {
     TSM_ECLOSED = -21,          /* the worker is closed */
     TSM_EWRONG_THREAD = -22,    /* called from another thread or process than the owner's */
     TSM_ESYS = -23,             /* a system call failed; errno in tsm_error.sys_errno */
-    TSM_EFUNCTION = -24         /* the orchestration function returned a positive value */
+    TSM_EFUNCTION = -24,        /* the orchestration function returned a positive value */
+    TSM_EINTERRUPTED = -25,     /* the sleep hooks gave up the wait; the call may be repeated */
+    TSM_ECANCELED = -26         /* of a run: tsm_run_cancel */
 };
 
 /* One failure, filled once where it was first known. chip and task are -1 and 0 where there is none. */
@@ -161,10 +163,13 @@ struct tsm_worker_opts {
     uint64_t lease_bytes;     /* memory budget of domain windows [half of the memory limit] */
     int64_t start_timeout_ns; /* for the whole tree [30 s] */
     int64_t close_timeout_ns; /* how long close drains before it aborts [30 s] */
+    /* With spawn: path and leading arguments of the program that becomes the keeper, NULL-terminated, copied
+     * [transom-keeper, beside the library]. It gives the two arguments that follow them to tsm_keeper_main. */
+    const char *const *keeper;
 };
 #define TSM_WORKER_OPTS_INIT                                                                       \
     {                                                                                              \
-        sizeof(struct tsm_worker_opts), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                         \
+        sizeof(struct tsm_worker_opts), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                      \
     }
 
 /* Creates a worker; no process yet. opts NULL: all defaults. On failure *err (may be NULL) has the text.
@@ -178,7 +183,8 @@ int tsm_worker_start(tsm_worker *worker);
 
 /* Drains the runs in flight until close_timeout_ns, then aborts them, then kills. Idempotent. All use
  * of the worker afterwards is refused with ECLOSED; its domains and buffers are gone.
- * Returns 0, or ETIMEOUT if runs had to be aborted. ESTATE inside an orchestration function. */
+ * Returns 0, or ETIMEOUT if runs had to be aborted. ESTATE inside an orchestration function. EINTERRUPTED while it drains:
+ * then the worker is open as before. */
 int tsm_worker_close(tsm_worker *worker);
 
 /* Closes if need be and frees the object and the handles of its runs. NULL is accepted. */
@@ -211,6 +217,48 @@ void tsm_worker_stats(tsm_worker *worker, struct tsm_stats *ret);
 /* Process id of chip (0..chips-1) or sub worker (chips + k), 0 when it is not alive. */
 int tsm_worker_pid(const tsm_worker *worker, int chip);
 
+/* Tasks that have ended since start, of all runs, group members counted one by one: run, failed or skipped. 0 before
+ * start and after close. A plain read: allowed in a sleep hook, too. */
+uint64_t tsm_worker_tasks_done(const tsm_worker *worker);
+
+/*
+ * For a program with a lock or with signals of its own (an interpreter), called in the owner's thread: begin and end
+ * surround each sleep of a call on the worker (not its spinning). interrupted is asked after each sleep, at least
+ * every 50 ms, in a call that can be given up; nonzero ends the call with TSM_EINTERRUPTED. Nothing is lost by that: what the
+ * call was to do has not been done (but see tsm_worker_run and tsm_run_cancel) and it may be repeated. Calls that can be given
+ * up: start, close, runs and waits for them, submit at a full ring, copies, tsm_host_wait, tsm_buffer_create, tsm_domain_alloc
+ * at the memory budget, and registering after start. Any may be NULL. A hook may call tsm_worker_tasks_done and nothing else
+ * on the worker.
+ */
+struct tsm_sleep_hooks {
+    size_t size; /* sizeof(struct tsm_sleep_hooks) */
+    void (*begin)(void *arg);
+    void (*end)(void *arg);
+    int (*interrupted)(void *arg);
+    void *arg;
+};
+#define TSM_SLEEP_HOOKS_INIT                                                                       \
+    {                                                                                              \
+        sizeof(struct tsm_sleep_hooks), 0, 0, 0, 0                                                 \
+    }
+/* Before or after start; copied; hooks NULL: none. Returns: EINVAL. */
+int tsm_worker_set_sleep_hooks(tsm_worker *worker, const struct tsm_sleep_hooks *hooks);
+
+/* Lets host memory stay mapped when the worker closes, for views of it that outlive the worker: the program
+ * unmaps [*ret_base, *ret_base + *ret_bytes) with munmap after close. Idempotent. Returns: EINVAL, ESTATE before start. */
+int tsm_worker_keep_host(tsm_worker *worker, void **ret_base, uint64_t *ret_bytes);
+
+/* Lets go of a worker without waiting for anything, from any thread of the process that made it, for finalizers: its
+ * processes end by themselves at once, its memory is unmapped (but see tsm_worker_keep_host), the object and the handles of its
+ * runs are freed. No other call on it may be in progress, and it is not allowed inside an orchestration function (nothing
+ * happens then). NULL is accepted. */
+void tsm_worker_abandon(tsm_worker *worker);
+
+/* For a program that is named in opts.keeper: the keeper's whole life. argv[0] is anything, argv[1] and argv[2] are the two
+ * arguments that the library appended, argc is 3. Returns an exit status when it could not begin; else it does
+ * not return. */
+int tsm_keeper_main(int argc, char **argv);
+
 /* ---- callables ------------------------------------------------------------------------------- */
 
 /* A C function, before start. With spawn it must live in a shared object (its symbol is looked up there),
@@ -224,13 +272,44 @@ int tsm_register(tsm_worker *worker, const char *name, tsm_task_fn *fn, tsm_call
 int tsm_register_symbol(tsm_worker *worker, const char *path, const char *symbol, const char *name,
                         tsm_callable *ret);
 
+/* Makes a callable ready in one chip or sub worker process: *ret_arg is what tsm_task_arg gives its tasks. data is borrowed
+ * for the call and read-only. 0, or anything else with one line of text. */
+typedef int tsm_load_fn(const void *data, uint64_t bytes, void **ret_arg, char *text,
+                        size_t text_bytes);
+/* Takes back what load made: the callable has been unregistered and its place is wanted for another. */
+typedef void tsm_unload_fn(void *arg);
+
+struct tsm_callable_opts {
+    size_t size;        /* sizeof(struct tsm_callable_opts) */
+    const char *path;   /* of a shared object, as for dlopen */
+    const char *symbol; /* its tsm_task_fn */
+    const char *load;   /* its tsm_load_fn */
+    const char *unload; /* its tsm_unload_fn, or NULL */
+    const char *name;   /* shows in errors and traces [symbol] */
+    const void *data;   /* for load; copied; at most 64 MiB */
+    uint64_t bytes;
+};
+#define TSM_CALLABLE_OPTS_INIT                                                                     \
+    {                                                                                              \
+        sizeof(struct tsm_callable_opts), 0, 0, 0, 0, 0, 0, 0                                      \
+    }
+
+/* A task function with data of its own, for languages with a runtime of their own. Each chip and sub worker process calls
+ * `load` with the data once: at its start, or at once when the worker is started, behind the tasks in front of it; a
+ * replacement calls it again. A refusal of any of them is the refusal of this call (of start, before it), with its text. Each
+ * call gives a new callable.
+ * Returns: ENOENT with the text of the loader or of load and the child, EINVAL, ENOMEM. */
+int tsm_register_loaded(tsm_worker *worker, const struct tsm_callable_opts *opts,
+                        tsm_callable *ret);
+
 /* No later submit may use it; tasks already submitted run. Returns: ESTALE, EINVAL. */
 int tsm_unregister(tsm_worker *worker, tsm_callable callable);
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
 /* Calls fn(orch, arg) and waits for every task it submitted. Returns 0 or the first cause, which
- * tsm_worker_error() describes; the function's own error comes back unchanged when it is the cause. */
+ * tsm_worker_error() describes; the function's own error comes back unchanged when it is the cause. EINTERRUPTED
+ * also when fn has returned and its tasks go on: tsm_orch_handle is how to wait for them again. */
 int tsm_worker_run(tsm_worker *worker, tsm_orch_fn *fn, void *arg);
 
 /* The same, but returns as soon as fn has returned. A graph error (fn failed) is returned at once and
@@ -248,9 +327,21 @@ const struct tsm_error *tsm_run_error(const tsm_run *run);
 /* Gives the handle back. The run goes on if it is not over. NULL is accepted. */
 void tsm_run_release(tsm_run *run);
 
+/* Fails the run with TSM_ECANCELED, unless it is over: tasks that have not begun are skipped, waits inside tasks end with
+ * TSM_EABORTED, and what still runs after grace_ns (< 0: never) loses its process, which is replaced. Returns when the run
+ * is over; at once inside the run's own function. Returns 0 (also when it was over before), EINTERRUPTED (the
+ * cancellation stands, the loss of processes too), EWORKER_FAILED, EINVAL. */
+int tsm_run_cancel(tsm_run *run, int64_t grace_ns);
+/* What the task whose failure is the run's cause gave to tsm_fail_data, borrowed until release; NULL and 0 when there is
+ * nothing. ret_bytes may be NULL. */
+const void *tsm_run_fail_data(const tsm_run *run, uint64_t *ret_bytes);
+
 /* The worker of an orch, and the number of its run (1, 2, ...). */
 tsm_worker *tsm_orch_worker(const tsm_orch *orch);
 uint64_t tsm_orch_run(const tsm_orch *orch);
+/* A handle of the run whose function executes, as that of tsm_worker_submit_run; it stays valid when the function fails
+ * afterwards. The caller owns *ret: tsm_run_release. Returns: EINVAL, ESTATE outside the function. */
+int tsm_orch_handle(tsm_orch *orch, tsm_run **ret);
 
 /* ---- submitting ------------------------------------------------------------------------------ */
 
@@ -360,6 +451,9 @@ int tsm_domain_broken(
     tsm_domain *domain); /* a kept one touched by a failed run or with a replaced member */
 uint64_t tsm_domain_id(const tsm_domain *domain); /* grows with every allocation of the worker */
 uint32_t tsm_domain_size(const tsm_domain *domain);
+/* 1 when no task can touch the domain with this id any more, or there never was one; 0 until then. Also after its handle
+ * has ended. */
+int tsm_worker_domain_freed(tsm_worker *worker, uint64_t id);
 
 /* What a kernel gets as a pointer: the members' windows. Read-only for the tasks. */
 struct tsm_device_ctx {

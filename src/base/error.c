@@ -38,7 +38,11 @@ static const char *const names[] = {
     "TSM_EWRONG_THREAD",
     "TSM_ESYS",
     "TSM_EFUNCTION",
+    "TSM_EINTERRUPTED",
+    "TSM_ECANCELED",
 };
+
+_Static_assert(sizeof(names) / sizeof(names[0]) == 1 - CODE_LAST, "each code has its name");
 
 const char *tsm_code_name(int code)
 {

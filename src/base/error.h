@@ -6,6 +6,9 @@
 
 #include "transom/transom.h"
 
+/* The lowest code there is: what another process or a function gives as one is held against it. */
+enum { CODE_LAST = TSM_ECANCELED };
+
 /* Clears *err (may be NULL), sets code and text, keeps errno. Returns code. */
 int error_set(struct tsm_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

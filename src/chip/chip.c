@@ -33,8 +33,8 @@ _Noreturn void chip_leave(struct chip *c)
 
 static void execute_load(struct chip *c, const struct record *rec)
 {
-    tsm_task_fn *function;
-    int rc = load_callable(c, rec->callable, rec->generation, &function, c->page->text,
+    struct loaded loaded;
+    int rc = load_callable(c, rec->callable, rec->generation, &loaded, c->page->text,
                            sizeof(c->page->text));
     a32_store(&c->page->load_failed, rc != 0);
 }
@@ -127,11 +127,13 @@ static int load_all(struct chip *c)
     uint64_t count = a64_acquire(&c->arena.ctl->callable_count);
     for (uint64_t i = 0; i < count; i++) {
         const struct callable *entry = &c->arena.callables[i];
-        tsm_task_fn *function;
+        struct loaded loaded;
+        char why[TEXT_BYTES];
         if (a32_acquire(&entry->state) == CALLABLE_LIVE) {
-            int rc = load_callable(c, i, a32_load(&entry->generation), &function, c->page->text,
-                                   sizeof(c->page->text));
+            int rc = load_callable(c, i, a32_load(&entry->generation), &loaded, why, sizeof(why));
             if (rc != 0) {
+                snprintf(c->page->text, sizeof(c->page->text), "callable '%.100s': %s",
+                         (const char *)(uintptr_t)entry->name, why);
                 return rc;
             }
         }

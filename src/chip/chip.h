@@ -16,7 +16,9 @@
 #include "transom/task.h"
 
 struct loaded {
-    tsm_task_fn *function;
+    tsm_task_fn *function; /* NULL: nothing is loaded */
+    void *arg;             /* what its load function made */
+    tsm_unload_fn *unload;
     uint32_t generation;
 };
 
@@ -51,8 +53,8 @@ struct chip_start {
 /* The whole life of the process; never returns. */
 _Noreturn void chip_main(const struct arena *arena, const struct chip_start *start);
 
-/* chip/load.c: the function of a callable, loaded on first use. TSM_ENOENT, TSM_ESTALE with text. */
-int load_callable(struct chip *c, uint64_t index, uint32_t generation, tsm_task_fn **ret,
+/* chip/load.c: a callable, loaded on first use; an older one in its place is unloaded. TSM_ENOENT, TSM_ENOMEM with text. */
+int load_callable(struct chip *c, uint64_t index, uint32_t generation, struct loaded *ret,
                   char *text, size_t text_bytes);
 
 /* chip/run.c */
@@ -116,6 +118,8 @@ struct tsm_task {
         void *arg;
     } ops[USER_OPS];
     uint32_t op_count;
+    void *arg;                /* of its callable */
+    uint32_t fail_data_bytes; /* in the page of this process */
     bool failed;
     int refused; /* code of the refusal that text is about, 0: none */
     char text[MARK_TEXT];

@@ -74,6 +74,16 @@ uint32_t tsm_size(const tsm_ctx *c)
     return c->size;
 }
 
+const char *tsm_ctx_name(const tsm_ctx *c)
+{
+    return c->desc->name;
+}
+
+uint64_t tsm_window_bytes(const tsm_ctx *c)
+{
+    return c->desc->window_bytes;
+}
+
 int tsm_translate(const tsm_ctx *c, uint32_t rank, const tsm_ctx *other, uint32_t *ret)
 {
     if (rank >= c->size) {
@@ -205,10 +215,28 @@ int tsm_split_strided(tsm_ctx *c, uint32_t first, uint32_t stride, uint32_t coun
 
 /* ---- places ---- */
 
+static const struct desc_buffer *buffers_of(const tsm_ctx *c)
+{
+    return (const struct desc_buffer *)((const uint8_t *)c->desc + c->desc->buffers_offset);
+}
+
+int tsm_buffer_info(const tsm_ctx *c, uint32_t i, struct tsm_buffer_info *ret)
+{
+    if (i >= c->desc->buffer_count) {
+        return TSM_ERANGE;
+    }
+    const struct desc_buffer *b = &buffers_of(c)[i];
+    *ret = (struct tsm_buffer_info){.name = b->name,
+                                    .place = {b->offset, c->desc->window, c->generation},
+                                    .count = b->count,
+                                    .bytes = b->bytes,
+                                    .dtype = (int)b->dtype};
+    return 0;
+}
+
 int tsm_buffer(const tsm_ctx *c, const char *name, tsm_sym *ret, uint64_t *bytes)
 {
-    const struct desc_buffer *b =
-        (const struct desc_buffer *)((const uint8_t *)c->desc + c->desc->buffers_offset);
+    const struct desc_buffer *b = buffers_of(c);
     for (uint32_t i = 0; i < c->desc->buffer_count; i++) {
         if (strcmp(b[i].name, name) == 0) {
             *ret = (tsm_sym){b[i].offset, c->desc->window, c->generation};

@@ -24,9 +24,9 @@ bool run_is_aborted(const struct chip *c, uint64_t run)
 
 /* ---- marks ---- */
 
-/* First cause kept. code 0: only skipped. */
-static void make_mark(struct chip *c, const struct record *rec, uint64_t number, int code,
-                      int detail, const char *text)
+/* First cause kept. code 0: only skipped. data_bytes: of what the task wrote into the page's fail_data. */
+static void make_mark_with(struct chip *c, const struct record *rec, uint64_t number, int code,
+                           int detail, const char *text, uint64_t data_bytes)
 {
     struct mark *m = &c->page->mark[rec->run % RUN_SLOTS];
     if (a64_load(&m->run) == rec->run) {
@@ -39,6 +39,7 @@ static void make_mark(struct chip *c, const struct record *rec, uint64_t number,
     m->sys_errno = 0;
     m->detail = detail;
     m->place = (int32_t)c->place;
+    m->data_bytes = data_bytes;
     a64_store(&m->skipped, 0);
     snprintf(m->text, sizeof(m->text), "%s", text);
     TSM_FAULT("mark");
@@ -47,6 +48,17 @@ static void make_mark(struct chip *c, const struct record *rec, uint64_t number,
     if (code != 0) {
         sys_event_signal(c->event_fd);
     }
+}
+
+static void make_mark(struct chip *c, const struct record *rec, uint64_t number, int code,
+                      int detail, const char *text)
+{
+    make_mark_with(c, rec, number, code, detail, text, 0);
+}
+
+static void count_lost(struct chip *c)
+{
+    a64_store(&c->page->lost, a64_load(&c->page->lost) + 1);
 }
 
 static void skip(struct chip *c, const struct record *rec, uint64_t number)
@@ -161,9 +173,9 @@ static void begin(struct chip *c, const struct record *rec, uint64_t number, uin
 {
     struct proc_page *p = c->page;
     a64_store(&p->begun_ticks, ticks);
-    /* After the end of the last task, also for the keeper: see over_limit. */
-    a64_release(&p->begun_task, rec->task);
+    /* After the end of the last task, also for the keeper: see over_limit. The run before the task: see is_in_run. */
     a64_release(&p->begun_run, rec->run);
+    a64_release(&p->begun_task, rec->task);
     a32_store(&p->begun_callable, rec->callable);
     a64_release(&p->begun, number);
     TSM_FAULT("begin");
@@ -203,26 +215,28 @@ static void report_failure(struct chip *c, const struct record *rec, uint64_t nu
                  rc < 0 ? " " : "", rc < 0 ? tsm_code_name(rc) : "", why ? ": " : "",
                  why ? t->text : "");
     }
-    make_mark(c, rec, number, TSM_ETASK_FAILED, rc, text);
+    make_mark_with(c, rec, number, TSM_ETASK_FAILED, rc, text, t->fail_data_bytes);
 }
 
 static bool run_task(struct chip *c, const struct record *rec, uint64_t number, uint64_t start)
 {
     char why[128];
-    tsm_task_fn *function;
+    struct loaded loaded;
     tsm_task task;
     why[0] = 0;
-    if (load_callable(c, rec->callable, rec->generation, &function, why, sizeof(why)) != 0) {
+    if (load_callable(c, rec->callable, rec->generation, &loaded, why, sizeof(why)) != 0) {
         char text[MARK_TEXT];
         snprintf(text, sizeof(text), "task '%s' could not be loaded: %s", callable_name(c, rec),
                  why);
         make_mark(c, rec, number, TSM_ENOENT, 0, text);
+        count_lost(c);
         return false;
     }
     task_init(&task, c, rec);
+    task.arg = loaded.arg;
     begin(c, rec, number, start);
     chaos_task_begin(c, rec);
-    int rc = c->backend->launch(c->device, function, &task);
+    int rc = c->backend->launch(c->device, loaded.function, &task);
     task_fini(&task);
     TSM_FAULT("task");
     bool ok = rc == 0 && !task.failed;
@@ -264,5 +278,8 @@ void record_mark_dead(struct chip *c, const struct record *rec, uint64_t number,
     char text[MARK_TEXT];
     snprintf(text, sizeof(text), "%s %u died in task '%s': %s", c->is_sub ? "sub worker" : "chip",
              c->is_sub ? c->place - c->arena.chips : c->place, callable_name(c, rec), death);
+    if (a64_load(&c->page->begun) != number || a64_load(&c->page->begun_task) != 0) {
+        count_lost(c); /* else it was counted when it ended, just before the death */
+    }
     make_mark(c, rec, number, TSM_ECHILD_DIED, 0, text);
 }

@@ -20,6 +20,8 @@ void task_init(tsm_task *t, struct chip *c, const struct record *rec)
     t->rec = rec;
     t->groups = NULL;
     t->op_count = 0;
+    t->arg = NULL;
+    t->fail_data_bytes = 0;
     t->failed = false;
     t->refused = 0;
     t->text[0] = 0;
@@ -142,6 +144,13 @@ uint32_t tsm_task_blocks(const tsm_task *t)
     return t->rec->blocks;
 }
 
+void *tsm_task_arg(const tsm_task *t)
+{
+    return t->arg;
+}
+
+/* ---- failure ---- */
+
 int tsm_fail(tsm_task *t, const char *format, ...)
 {
     if (!t->failed) {
@@ -149,6 +158,32 @@ int tsm_fail(tsm_task *t, const char *format, ...)
         va_start(ap, format);
         vsnprintf(t->text, sizeof(t->text), format, ap);
         va_end(ap);
+        t->failed = true;
+    }
+    return TSM_ETASK_FAILED;
+}
+
+_Static_assert(TSM_FAIL_DATA_MAX == FAIL_DATA_MAX, "the page has room for it");
+
+int tsm_fail_data(tsm_task *t, const void *data, uint64_t bytes, const char *format, ...)
+{
+    if (bytes > FAIL_DATA_MAX || (bytes != 0 && !data)) {
+        if (!t->failed) {
+            t->refused = TSM_EINVAL;
+            snprintf(t->text, sizeof(t->text), "tsm_fail_data: bytes is %llu%s",
+                     (unsigned long long)bytes, data ? "" : ", data is NULL");
+        }
+        return TSM_EINVAL;
+    }
+    if (!t->failed) {
+        va_list ap;
+        va_start(ap, format);
+        vsnprintf(t->text, sizeof(t->text), format, ap);
+        va_end(ap);
+        if (bytes != 0) {
+            memcpy(t->chip->page->fail_data[t->rec->run % RUN_SLOTS], data, bytes);
+        }
+        t->fail_data_bytes = (uint32_t)bytes;
         t->failed = true;
     }
     return TSM_ETASK_FAILED;

@@ -14,6 +14,7 @@
 
 /* A handle: tag of the worker (its low bits of a counter), generation, index + 1. */
 enum { INDEX_BITS = 24, GENERATION_BITS = 20 };
+#define DATA_BYTES_MAX (UINT64_C(64) << 20)
 #define INDEX_MASK ((UINT64_C(1) << INDEX_BITS) - 1)
 #define GENERATION_MASK ((UINT64_C(1) << GENERATION_BITS) - 1)
 
@@ -57,30 +58,53 @@ const char *callable_name_of(const tsm_worker *w, uint32_t index)
 
 /* ---- the shared table ---- */
 
-static int share_string(tsm_worker *w, const char *text, uint64_t *ret)
+/* What of a callable is in the descriptor area. */
+enum part { PATH, SYMBOL, NAME, LOAD, UNLOAD, DATA, LOADING };
+
+static int share_part(tsm_worker *w, struct callable_info *info, enum part part, const void *from,
+                      uint64_t bytes)
 {
     uint64_t addr;
-    *ret = 0;
-    if (!text) {
+    info->shared[part] = 0;
+    if (!from || bytes == 0) {
         return 0;
     }
-    size_t bytes = strlen(text) + 1;
     if (blocks_alloc(&w->desc, bytes, LINE, 0, &addr) != 0) {
         return TSM_ENOMEM;
     }
-    memcpy((void *)(uintptr_t)addr, text, bytes);
-    *ret = addr;
+    memcpy((void *)(uintptr_t)addr, from, bytes);
+    info->shared[part] = addr;
     return 0;
+}
+
+static int share_string(tsm_worker *w, struct callable_info *info, enum part part, const char *text)
+{
+    return share_part(w, info, part, text, text ? strlen(text) + 1 : 0);
+}
+
+/* With its own code to make it ready, and the data for that. */
+static int share_loading(tsm_worker *w, struct callable_info *info)
+{
+    if (share_string(w, info, LOAD, info->load) != 0 ||
+        share_string(w, info, UNLOAD, info->unload) != 0 ||
+        share_part(w, info, DATA, info->data, info->bytes) != 0) {
+        return TSM_ENOMEM;
+    }
+    const struct callable_loading loading = {.load = info->shared[LOAD],
+                                             .unload = info->shared[UNLOAD],
+                                             .data = info->shared[DATA],
+                                             .bytes = info->bytes};
+    return share_part(w, info, LOADING, &loading, info->load ? sizeof(loading) : 0);
 }
 
 static void unshare(tsm_worker *w, uint64_t index)
 {
     struct callable_info *info = &w->callables[index];
     a32_release(&w->arena.callables[index].state, CALLABLE_GONE);
-    for (int i = 0; i < 3; i++) {
-        if (info->strings[i]) {
-            blocks_free(&w->desc, info->strings[i]);
-            info->strings[i] = 0;
+    for (int i = 0; i < CALLABLE_PARTS; i++) {
+        if (info->shared[i]) {
+            blocks_free(&w->desc, info->shared[i]);
+            info->shared[i] = 0;
         }
     }
 }
@@ -89,15 +113,16 @@ static int share(tsm_worker *w, uint64_t index)
 {
     struct callable_info *info = &w->callables[index];
     struct callable *entry = &w->arena.callables[index];
-    if (share_string(w, info->path, &info->strings[0]) != 0 ||
-        share_string(w, info->symbol, &info->strings[1]) != 0 ||
-        share_string(w, info->name, &info->strings[2]) != 0) {
+    if (share_string(w, info, PATH, info->path) != 0 ||
+        share_string(w, info, SYMBOL, info->symbol) != 0 ||
+        share_string(w, info, NAME, info->name) != 0 || share_loading(w, info) != 0) {
         unshare(w, index);
         return TSM_ENOMEM;
     }
-    entry->path = info->strings[0];
-    entry->symbol = info->strings[1];
-    entry->name = info->strings[2];
+    entry->path = info->shared[PATH];
+    entry->symbol = info->shared[SYMBOL];
+    entry->name = info->shared[NAME];
+    entry->loading = info->shared[LOADING];
     entry->function = info->path ? 0 : (uint64_t)(uintptr_t)info->function;
     entry->symbol_offset = info->offset;
     a32_store(&entry->generation, info->generation);
@@ -111,6 +136,7 @@ static int share(tsm_worker *w, uint64_t index)
 int callables_publish(tsm_worker *w)
 {
     for (uint64_t i = 0; i < w->callable_count; i++) {
+        memset(w->callables[i].shared, 0, sizeof(w->callables[i].shared)); /* of a failed start */
         if (w->callables[i].live && share(w, i) != 0) {
             return TSM_ENOMEM;
         }
@@ -118,12 +144,32 @@ int callables_publish(tsm_worker *w)
     return 0;
 }
 
+void callables_drop_data(tsm_worker *w)
+{
+    for (uint64_t i = 0; i < w->callable_count; i++) {
+        free(w->callables[i].data);
+        w->callables[i].data = NULL;
+    }
+}
+
+static void drop_parts(struct callable_info *c)
+{
+    free(c->name);
+    free(c->path);
+    free(c->symbol);
+    free(c->load);
+    free(c->unload);
+    free(c->data);
+    free(c->loads);
+    c->name = c->path = c->symbol = c->load = c->unload = NULL;
+    c->data = NULL;
+    c->loads = NULL;
+}
+
 void callables_fini(tsm_worker *w)
 {
     for (uint64_t i = 0; i < w->callable_count; i++) {
-        free(w->callables[i].name);
-        free(w->callables[i].path);
-        free(w->callables[i].symbol);
+        drop_parts(&w->callables[i]);
     }
     free(w->callables);
     w->callables = NULL;
@@ -137,24 +183,17 @@ static int same_string(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+/* Data is nobody else's: what is loaded with some is like no other. */
 static int64_t find_same(const tsm_worker *w, const struct callable_info *like)
 {
-    for (uint64_t i = 0; i < w->callable_count; i++) {
+    for (uint64_t i = 0; i < w->callable_count && !like->load; i++) {
         const struct callable_info *c = &w->callables[i];
-        if (c->live && c->function == like->function && c->offset == like->offset &&
+        if (c->live && !c->load && c->function == like->function && c->offset == like->offset &&
             same_string(c->path, like->path) && same_string(c->symbol, like->symbol)) {
             return (int64_t)i;
         }
     }
     return -1;
-}
-
-static void drop_strings(struct callable_info *c)
-{
-    free(c->name);
-    free(c->path);
-    free(c->symbol);
-    c->name = c->path = c->symbol = NULL;
 }
 
 static void set_gone(tsm_worker *w, uint64_t index)
@@ -167,21 +206,39 @@ static void set_gone(tsm_worker *w, uint64_t index)
     w->gone_last = index + 1;
 }
 
+/* Whether a process may still read the entry: one that begins loads all that it finds live, and one may have an order to load
+ * it that nobody waited for. */
+static bool may_be_read(const tsm_worker *w, const struct callable_info *info)
+{
+    fence_full(); /* the entry was marked gone, and is seen so by whoever is found ready here and dies behind that */
+    for (uint32_t place = 0; place < w->arena.places; place++) {
+        if (a32_acquire(&arena_page(&w->arena, place)->ready) != READY_YES ||
+            (info->loads && timeline_read(&w->arena, place) < info->loads[place])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An entry that no record in flight can name any more. */
 static bool take_gone(tsm_worker *w, uint64_t *ret)
 {
-    if (!w->gone_first || w->callables[w->gone_first - 1].gone_at >= w->run_oldest) {
+    if (!w->gone_first || w->state != WORKER_READY) {
+        return false;
+    }
+    struct callable_info *info = &w->callables[w->gone_first - 1];
+    if (info->gone_at >= w->run_oldest || may_be_read(w, info)) {
         return false;
     }
     *ret = w->gone_first - 1;
-    w->gone_first = w->callables[*ret].next_gone;
+    w->gone_first = info->next_gone;
     w->gone_last = w->gone_first ? w->gone_last : 0;
     unshare(w, *ret);
-    drop_strings(&w->callables[*ret]);
+    drop_parts(info);
     return true;
 }
 
-/* Takes the strings of *like, on failure too. */
+/* Takes the parts of *like, on failure too. */
 static int add(tsm_worker *w, struct callable_info *like, uint64_t *ret)
 {
     if (take_gone(w, ret)) {
@@ -195,14 +252,14 @@ static int add(tsm_worker *w, struct callable_info *like, uint64_t *ret)
         uint64_t max = w->callable_max ? w->callable_max * 2 : 32;
         struct callable_info *more = realloc(w->callables, max * sizeof(*more));
         if (!more) {
-            drop_strings(like);
+            drop_parts(like);
             return TSM_ENOMEM;
         }
         w->callables = more;
         w->callable_max = max;
     }
     if (w->callable_count >= (UINT64_C(1) << 20)) {
-        drop_strings(like);
+        drop_parts(like);
         return TSM_ENOSPC;
     }
     *ret = w->callable_count++;
@@ -212,8 +269,7 @@ static int add(tsm_worker *w, struct callable_info *like, uint64_t *ret)
     return 0;
 }
 
-/* Tells every child to load it and hears whether they could: all or none. */
-static int load_everywhere(tsm_worker *w, uint64_t index)
+static int tell_to_load(tsm_worker *w, uint64_t index)
 {
     for (uint32_t place = 0; place < w->arena.places; place++) {
         struct record *rec;
@@ -231,9 +287,19 @@ static int load_everywhere(tsm_worker *w, uint64_t index)
         ring_publish(&w->rings[place], rec, LINE);
         wake_place(&w->arena, place);
     }
+    return 0;
+}
+
+/* Tells every child to load it and hears whether they could: all or none. */
+static int load_everywhere(tsm_worker *w, uint64_t index)
+{
     int result = 0;
+    int rc = tell_to_load(w, index);
+    if (rc != 0) {
+        return rc;
+    }
     for (uint32_t place = 0; place < w->arena.places; place++) {
-        int rc = engine_wait(w, place, w->rings[place].published, 0);
+        rc = engine_wait(w, place, w->rings[place].published, 0);
         if (rc != 0) {
             return rc;
         }
@@ -248,11 +314,29 @@ static int load_everywhere(tsm_worker *w, uint64_t index)
     return result;
 }
 
+/* Somebody could not, or it is not known whether all could: then orders to load it are in the rings, and its parts stay
+ * until these are done; for good without memory for what to wait for. */
+static void withdraw(tsm_worker *w, uint64_t index, int code)
+{
+    struct callable_info *info = &w->callables[index];
+    a32_release(&w->arena.callables[index].state, CALLABLE_GONE);
+    info->live = false;
+    if (code == TSM_EINTERRUPTED) {
+        info->loads = malloc(w->arena.places * sizeof(*info->loads));
+        for (uint32_t place = 0; info->loads && place < w->arena.places; place++) {
+            info->loads[place] = w->rings[place].published;
+        }
+    }
+    if (code != TSM_EINTERRUPTED || info->loads) {
+        set_gone(w, index);
+    }
+}
+
 static int finish_add(tsm_worker *w, struct callable_info *like, tsm_callable *ret)
 {
     int64_t same = find_same(w, like);
     if (same >= 0) {
-        drop_strings(like);
+        drop_parts(like);
         ret->value = handle_of(w, (uint64_t)same);
         return 0;
     }
@@ -265,9 +349,10 @@ static int finish_add(tsm_worker *w, struct callable_info *like, tsm_callable *r
         rc = share(w, index) == 0
                  ? load_everywhere(w, index)
                  : worker_refuse(w, TSM_ENOMEM, "no memory for the callable's name");
+        free(w->callables[index].data);
+        w->callables[index].data = NULL;
         if (rc != 0) {
-            unshare(w, index);
-            set_gone(w, index);
+            withdraw(w, index, rc);
             return rc;
         }
     }
@@ -338,10 +423,26 @@ int tsm_register(tsm_worker *w, const char *name, tsm_task_fn *fn, tsm_callable 
         rc = as_offset(w, fn, &info);
     }
     if (rc != 0) {
-        drop_strings(&info);
+        drop_parts(&info);
         return rc;
     }
     return finish_add(w, &info, ret);
+}
+
+/* Looked for here first: a wrong name costs no process anything. */
+static int look_for(tsm_worker *w, const char *path, const char *const *symbols, size_t count)
+{
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    int rc = object ? 0 : worker_refuse(w, TSM_ENOENT, "%s", dlerror());
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        if (!dlsym(object, symbols[i])) {
+            rc = worker_refuse(w, TSM_ENOENT, "%s", dlerror());
+        }
+    }
+    if (object) {
+        dlclose(object);
+    }
+    return rc;
 }
 
 int tsm_register_symbol(tsm_worker *w, const char *path, const char *symbol, const char *name,
@@ -354,21 +455,66 @@ int tsm_register_symbol(tsm_worker *w, const char *path, const char *symbol, con
     if (!path || !*path || !symbol || !*symbol || !ret) {
         return worker_refuse(w, TSM_EINVAL, "path, symbol or ret is NULL or empty");
     }
-    /* Looked for here first: a wrong name costs no process anything. */
-    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!object || !dlsym(object, symbol)) {
-        rc = worker_refuse(w, TSM_ENOENT, "%s", dlerror());
-        if (object) {
-            dlclose(object);
-        }
+    if ((rc = look_for(w, path, &symbol, 1)) != 0) {
         return rc;
     }
-    dlclose(object);
     struct callable_info info = {.path = strdup(path), .symbol = strdup(symbol)};
     info.name = strdup(name ? name : symbol);
     if (!info.path || !info.symbol || !info.name) {
-        drop_strings(&info);
+        drop_parts(&info);
         return worker_refuse(w, TSM_ENOMEM, "no memory for names");
+    }
+    return finish_add(w, &info, ret);
+}
+
+static int check_callable_opts(tsm_worker *w, const struct tsm_callable_opts *o)
+{
+    if (!o || o->size != sizeof(*o)) {
+        return worker_refuse(w, TSM_EINVAL,
+                             "opts is NULL or not initialised with TSM_CALLABLE_OPTS_INIT");
+    }
+    const char *missing = !o->path || !*o->path       ? "path"
+                          : !o->symbol || !*o->symbol ? "symbol"
+                          : !o->load || !*o->load     ? "load"
+                                                      : NULL;
+    if (missing) {
+        return worker_refuse(w, TSM_EINVAL, "%s is NULL or empty", missing);
+    }
+    if (o->bytes > DATA_BYTES_MAX || (o->bytes != 0 && !o->data)) {
+        return worker_refuse(w, TSM_EINVAL, "bytes is %llu: %s", (unsigned long long)o->bytes,
+                             o->data ? "at most 64 MiB" : "data is NULL");
+    }
+    const char *symbols[] = {o->symbol, o->load, o->unload};
+    int rc = look_for(w, o->path, symbols, o->unload ? 3 : 2);
+    return rc != 0 ? rc : worker_promise(w, o->bytes);
+}
+
+int tsm_register_loaded(tsm_worker *w, const struct tsm_callable_opts *o, tsm_callable *ret)
+{
+    int rc = worker_check(w, CHECK_ANY);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!ret) {
+        return worker_refuse(w, TSM_EINVAL, "ret is NULL");
+    }
+    if ((rc = check_callable_opts(w, o)) != 0) {
+        return rc;
+    }
+    struct callable_info info = {.path = strdup(o->path),
+                                 .symbol = strdup(o->symbol),
+                                 .load = strdup(o->load),
+                                 .unload = o->unload ? strdup(o->unload) : NULL,
+                                 .name = strdup(o->name ? o->name : o->symbol),
+                                 .data = o->bytes ? malloc(o->bytes) : NULL,
+                                 .bytes = o->bytes};
+    if (!info.path || !info.symbol || !info.load || (o->unload && !info.unload) || !info.name ||
+        (o->bytes && !info.data)) {
+        drop_parts(&info);
+        return worker_refuse(w, TSM_ENOMEM, "no memory for names and data");
+    }
+    if (o->bytes) {
+        memcpy(info.data, o->data, o->bytes);
     }
     return finish_add(w, &info, ret);
 }

@@ -627,6 +627,14 @@ int tsm_domain_freed(tsm_domain *d)
     return d->freed;
 }
 
+int tsm_worker_domain_freed(tsm_worker *w, uint64_t id)
+{
+    if (!w || !worker_is_mine(w)) {
+        return 0;
+    }
+    return w->state == WORKER_NEW || w->state == WORKER_CLOSED || !lease_is_held(w, id);
+}
+
 int tsm_domain_broken(tsm_domain *d)
 {
     if (worker_check(d->worker, CHECK_READY) == 0) {

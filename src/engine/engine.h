@@ -112,6 +112,8 @@ struct tsm_run {
     bool failed; /* the orchestrator raised its abort word */
     int result;
     struct tsm_error error; /* code 0: none yet */
+    void *fail_data;        /* that came with the cause; until the last holder drops the run */
+    uint64_t fail_data_bytes;
     struct scope scopes[SCOPES_MAX + 1];
     uint32_t scope_count;
     tsm_domain *domains;
@@ -145,20 +147,26 @@ struct known {
     uint64_t run;
 };
 
+enum { CALLABLE_PARTS = 7 }; /* callable.c has their names */
 struct callable_info {
     char *name;
     char *path, *symbol;
+    char *load, *unload; /* load NULL: no data */
+    void *data;          /* until it has been shared with the processes of a started worker */
+    uint64_t bytes;
     tsm_task_fn *function;
     uint64_t offset;
     uint32_t generation;
     bool live;
-    uint64_t strings[3]; /* addresses in the descriptor area */
-    uint64_t gone_at;    /* unregistered: runs up to this one may name it */
-    uint64_t next_gone;  /* index + 1 of the one unregistered after it */
+    uint64_t shared[CALLABLE_PARTS]; /* addresses in the descriptor area */
+    uint64_t *loads;    /* by place: an order to load it that was not waited for; else NULL */
+    uint64_t gone_at;   /* unregistered: runs up to this one may name it */
+    uint64_t next_gone; /* index + 1 of the one unregistered after it */
 };
 
 struct tsm_worker {
     struct tsm_worker_opts opts;
+    char **keeper_argv; /* opts.keeper points here, or NULL; with room for two more arguments */
     char backend_name[32];
     const struct tsm_backend *backend;
     enum worker_state state;
@@ -172,6 +180,7 @@ struct tsm_worker {
     pid_t keeper;
     int event_fd, lifeline_fd, keeper_fd;
     struct waiter waiter;
+    struct tsm_sleep_hooks hooks; /* size 0: none */
     uint64_t deaths_seen;
     uint32_t *child_deaths; /* by place */
 
@@ -217,6 +226,8 @@ struct tsm_worker {
     uint64_t domain_next;
 
     bool holding;    /* a submit has reserved room: nobody else may write to a ring */
+    bool steady;     /* the waits of this moment cannot be given up */
+    bool keep_host;  /* host memory is not unmapped with the rest */
     bool wants_room; /* an allocation waits at the budget: any clean lease ends its wait */
     bool closing;    /* no more is submitted: a wait with a deadline may be a deadlock, too */
     uint64_t deadlock_checked_ns, alive_checked_ns;
@@ -231,6 +242,13 @@ enum { CHECK_ANY, CHECK_READY };
 bool worker_is_mine(const tsm_worker *w);
 /* Every public call begins here: object, thread, process, state. Fills the worker's error. */
 int worker_check(tsm_worker *w, int how);
+/* The hooks of its sleeps, or NULL. */
+static inline const struct tsm_sleep_hooks *worker_hooks(const tsm_worker *w)
+{
+    return w->hooks.size != 0 ? &w->hooks : NULL;
+}
+/* TSM_EINTERRUPTED, with its text: a hook has given up the wait. */
+int worker_interrupted(tsm_worker *w);
 /* A refusal: fills the worker's error (printf) and returns code. */
 int worker_refuse(tsm_worker *w, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -254,6 +272,10 @@ void tuning_write(const struct tuning *t, char *text, size_t bytes);
 
 /* ---- start.c ---- */
 void stop_processes(tsm_worker *w, bool kill);
+/* Tells them to end and does not wait for it. Any thread. */
+void abandon_processes(tsm_worker *w);
+/* Reaps the keepers of abandoned workers that have ended. Any thread. */
+void reap_abandoned(void);
 /* Whether keeper and worker are still able to run anything; else fills the error, EWORKER_FAILED. */
 int worker_alive(tsm_worker *w);
 
@@ -261,9 +283,10 @@ int worker_alive(tsm_worker *w);
 int words_add(struct words *s, uint32_t place, uint32_t run, uint64_t value);
 bool word_is_reached(tsm_worker *w, const struct word *x);
 /* Sleeps until the word is reached; keeps runs, leases and deadlocks going meanwhile. deadline_ns 0: none.
- * 0, TSM_ETIMEOUT, TSM_EWORKER_FAILED. */
+ * 0, TSM_ETIMEOUT, TSM_EWORKER_FAILED; TSM_EINTERRUPTED unless w->steady. */
 int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline_ns);
-/* Until every dead process has its replacement: a run begins on a whole worker. 0, TSM_EWORKER_FAILED. */
+/* Until every dead process has its replacement: a run begins on a whole worker. 0, TSM_EWORKER_FAILED,
+ * TSM_EINTERRUPTED. */
 int engine_wait_replaced(tsm_worker *w);
 /* Looks at deaths, finished runs, fences. Cheap when nothing happened; never blocks. */
 void engine_progress(tsm_worker *w);
@@ -322,6 +345,8 @@ struct heap *heap_of(tsm_worker *w, int chip);
 /* Index of a callable that may be submitted; member for the text, -1: none. */
 int callable_check(tsm_worker *w, tsm_callable c, int member, uint32_t *ret);
 int callables_publish(tsm_worker *w);
+/* All processes have it now, and their replacements find it in the descriptor area. */
+void callables_drop_data(tsm_worker *w);
 void callables_fini(tsm_worker *w);
 const char *callable_name_of(const tsm_worker *w, uint32_t index);
 
@@ -356,6 +381,8 @@ void lease_release(tsm_worker *w, struct lease *l);
 void leases_progress(tsm_worker *w);
 /* Moves all cooling leases on; whether any is clean. */
 bool leases_any_clean(tsm_worker *w);
+/* Whether a task may still touch the lease of the domain with this id. */
+bool lease_is_held(tsm_worker *w, uint64_t domain);
 struct lease *lease_at(const tsm_worker *w, uint64_t address);
 static inline bool lease_has(const struct lease *l, uint32_t chip)
 {

@@ -412,13 +412,16 @@ int deps_trim(tsm_worker *w)
 {
     struct words *pool = &w->deps.pool;
     int rc = 0;
+    bool steady = w->steady;
     w->holding = true;
+    w->steady = true; /* the record is half made */
     while (rc == 0 && pool->count > POOL_WAITS_MAX) {
         const struct word x = pool->list[--pool->count];
         rc = engine_wait(w, x.place & PLACE_MASK, x.value, 0);
         judge_here(w, &x);
     }
     w->holding = false;
+    w->steady = steady;
     return rc;
 }
 

@@ -515,6 +515,22 @@ bool leases_any_clean(tsm_worker *w)
     return w->oldest != NULL;
 }
 
+/* Zeroing begins when the fence is reached: what is being zeroed is nobody's. */
+bool lease_is_held(tsm_worker *w, uint64_t domain)
+{
+    for (uint32_t i = 0; i < w->lease_count; i++) {
+        struct lease *l = w->leases[i];
+        if (!l || l->desc->id != domain || l->state == LEASE_CLEAN) {
+            continue;
+        }
+        if (l->state == LEASE_COOLING && !w->holding) {
+            settle(w, l);
+        }
+        return l->state == LEASE_LIVE || l->state == LEASE_COOLING;
+    }
+    return false;
+}
+
 void lease_release(tsm_worker *w, struct lease *l)
 {
     l->state = LEASE_COOLING;

@@ -173,9 +173,12 @@ void memory_free(tsm_worker *w, int chip, uint64_t addr)
     }
     struct cooling *c = w->take.count > 0 ? calloc(1, sizeof(*c)) : NULL;
     if (!c) {
+        bool steady = w->steady;
+        w->steady = true; /* it is given out again at once */
         for (uint32_t i = 0; i < w->take.count; i++) {
             engine_wait(w, w->take.list[i].place, w->take.list[i].value, 0);
         }
+        w->steady = steady;
         blocks_free(&h->blocks, addr);
         return;
     }
@@ -422,7 +425,7 @@ int tsm_host_wait(tsm_worker *w, const void *data, uint64_t bytes, int access)
                      : access == TSM_WRITE ? ACCESS_WRITE
                                            : ACCESS_READWRITE);
     bool deadlock = w->current && w->current->error.code == TSM_EDEADLOCK;
-    return deadlock ? run_stopped(w) : rc;
+    return deadlock && rc != TSM_EINTERRUPTED ? run_stopped(w) : rc;
 }
 
 /* Checks the chip's side of a copy and waits for its turn. */
@@ -450,7 +453,8 @@ static int prepare_copy(tsm_orch *orch, int chip, const void *there, const void 
         return worker_refuse(w, TSM_EINVAL, "%p is memory of %s %d, not of chip %d", there,
                              at->chip == CHIP_HOST ? "the host," : "chip", at->chip, chip);
     }
-    if (bytes != 0 && (rc = wait_access(w, addr, bytes, access)) == TSM_EWORKER_FAILED) {
+    rc = bytes != 0 ? wait_access(w, addr, bytes, access) : 0;
+    if (rc == TSM_EWORKER_FAILED || rc == TSM_EINTERRUPTED) {
         return rc;
     }
     /* What it waited for may have failed with this run. */

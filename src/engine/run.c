@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/fault.h"
+#include "base/sys.h"
 #include "engine/engine.h"
 
 enum { ALIVE_NS = 20000000 }; /* between two looks at the keeper of a program that only polls */
@@ -148,19 +150,37 @@ static struct word next_word(const tsm_run *run)
     return (struct word){place, 0, run->last[place]};
 }
 
-/* Takes a mark's cause if it came before the one that is known; else it followed from it. */
-static void weigh_mark(tsm_run *run, const struct mark *m, char *others, size_t others_bytes)
+/* A task that returned PEER followed from who aborted the domain, even when that one's mark took longer. */
+static bool came_before(const struct tsm_error *a, const struct tsm_error *b)
+{
+    bool a_followed = a->detail == TSM_EPEER, b_followed = b->detail == TSM_EPEER;
+    return a_followed != b_followed ? b_followed : a->when_ns < b->when_ns;
+}
+
+/* Keeper and replacement may both tell of it. */
+static void add_follower(char *others, size_t bytes, const char *text)
+{
+    char line[132];
+    snprintf(line, sizeof(line), "\nthen: %.120s", text);
+    if (!strstr(others, line)) {
+        size_t used = strlen(others);
+        snprintf(others + used, bytes - used, "%s", line);
+    }
+}
+
+/* Takes a mark's cause if it came before the one that is known; else it followed from it. True when it did. */
+static bool weigh_mark(tsm_run *run, const struct mark *m, char *others, size_t others_bytes)
 {
     if (a64_acquire(&m->run) != run->number) { /* pairs with make_mark, mark_run */
-        return;
+        return false;
     }
     run->error.skipped += a64_load(&m->skipped);
     struct tsm_error e = {0};
     e.code = m->code;
     if (e.code == 0 || e.code == TSM_EABORTED) {
-        return;
+        return false;
     }
-    if (e.code > 0 || e.code < TSM_EFUNCTION) {
+    if (e.code > 0 || e.code < CODE_LAST) {
         e.code = TSM_EPROTOCOL;
     }
     e.sys_errno = m->sys_errno;
@@ -174,14 +194,27 @@ static void weigh_mark(tsm_run *run, const struct mark *m, char *others, size_t 
     e.text[sizeof(m->text) - 1] = 0;
     /* The keeper and the replacement tell of the same death: one cause. */
     bool same = run->error.code == e.code && run->error.chip == e.chip && run->error.task == e.task;
-    bool first = run->error.code == 0 || e.when_ns < run->error.when_ns;
+    bool first = run->error.code == 0 || came_before(&e, &run->error);
     if (run->error.code != 0 && !same) {
-        size_t used = strlen(others);
-        snprintf(others + used, others_bytes - used, "\nthen: %.120s",
-                 first ? run->error.text : e.text);
+        add_follower(others, others_bytes, first ? run->error.text : e.text);
     }
     if (first) {
         run->error = e;
+    }
+    return first;
+}
+
+/* What the failed task gave for the program. The page is the child's: its words are read once. Without memory for the
+ * copy there is nothing. */
+static void take_fail_data(tsm_run *run, const struct proc_page *p)
+{
+    uint32_t slot = run->number % RUN_SLOTS;
+    uint64_t bytes = *(const volatile uint64_t *)&p->mark[slot].data_bytes;
+    bytes = bytes < FAIL_DATA_MAX ? bytes : FAIL_DATA_MAX;
+    run->fail_data = bytes != 0 ? malloc(bytes) : NULL;
+    if (run->fail_data) {
+        memcpy(run->fail_data, p->fail_data[slot], bytes);
+        run->fail_data_bytes = bytes;
     }
 }
 
@@ -189,16 +222,24 @@ static void find_cause(tsm_worker *w, tsm_run *run)
 {
     char others[300] = "";
     uint32_t slot = run->number % RUN_SLOTS;
+    const struct proc_page *cause = NULL;
     run->error.skipped = 0;
     weigh_mark(run, &w->arena.keeper->mark[slot], others, sizeof(others));
     for (uint32_t i = 0; i < run->touched_count; i++) {
-        uint32_t place = run->touched[i];
-        if (place < w->arena.chips) {
-            weigh_mark(run, &arena_page(&w->arena, place)->mark[slot], others, sizeof(others));
+        const struct proc_page *p = arena_page(&w->arena, run->touched[i]);
+        if (run->touched[i] < w->arena.chips &&
+            weigh_mark(run, &p->mark[slot], others, sizeof(others))) {
+            cause = p;
         }
     }
     for (uint32_t s = w->arena.chips; s < w->arena.places && run->last[w->arena.places]; s++) {
-        weigh_mark(run, &arena_page(&w->arena, s)->mark[slot], others, sizeof(others));
+        const struct proc_page *p = arena_page(&w->arena, s);
+        if (weigh_mark(run, &p->mark[slot], others, sizeof(others))) {
+            cause = p;
+        }
+    }
+    if (cause) {
+        take_fail_data(run, cause);
     }
     if (run->error.code == 0 && run_is_failed(w, run)) {
         run->error.code = TSM_EABORTED;
@@ -234,6 +275,9 @@ static void drop(tsm_run *run)
 {
     tsm_worker *w = run->worker;
     if (--run->holders == 0) {
+        free(run->fail_data);
+        run->fail_data = NULL;
+        run->fail_data_bytes = 0;
         run->state = RUN_FREE;
         run->next = w->run_free;
         w->run_free = run;
@@ -259,6 +303,7 @@ static void retire(tsm_worker *w, tsm_run *run)
         /* What it should have written stays marked; records in flight may still ask for its marks. */
         rangemap_poison(&w->map);
         w->slot_gate[run->number % RUN_SLOTS] = w->run_newest;
+        a64_store(&w->arena.ctl->cancels[run->number % RUN_SLOTS].run, 0);
     }
     run->state = RUN_OVER;
     domains_of_run_over(w, run);
@@ -409,7 +454,7 @@ static void finish(tsm_worker *w, tsm_run *run, int result)
 {
     run->result = result;
     if (result != 0 && !run_is_failed(w, run)) {
-        bool code = result < 0 && result >= TSM_EFUNCTION;
+        bool code = result < 0 && result >= CODE_LAST;
         bool said = code && w->error.code == result; /* the refusal that it forwards */
         run_fail(run, code ? result : TSM_EFUNCTION, 0, -1,
                  "the orchestration function returned %d%s%s", result, said ? ": " : "",
@@ -508,14 +553,20 @@ static bool is_lost(tsm_run *run)
     return true;
 }
 
-int tsm_run_wait(tsm_run *run, int64_t timeout_ns)
+static int check_handle(tsm_run *run)
 {
     int rc = run ? worker_check(run->worker, run->state == RUN_OVER ? CHECK_ANY : CHECK_READY)
                  : TSM_EINVAL;
+    if (rc != 0 && run) {
+        is_lost(run);
+    }
+    return rc;
+}
+
+int tsm_run_wait(tsm_run *run, int64_t timeout_ns)
+{
+    int rc = check_handle(run);
     if (rc != 0) {
-        if (run) {
-            is_lost(run);
-        }
         return rc;
     }
     if (run->state != RUN_OVER) {
@@ -530,6 +581,37 @@ int tsm_run_wait(tsm_run *run, int64_t timeout_ns)
                              (unsigned long long)run->number, (long long)timeout_ns);
     }
     return rc != 0 ? rc : outcome(run);
+}
+
+/* Who is still in a task of the run then loses its process: the keeper sees to it, whatever the program does. The earliest
+ * of several moments stands. */
+static void kill_at(tsm_run *run, uint64_t ns)
+{
+    struct ctl_head *ctl = run->worker->arena.ctl;
+    struct cancel *c = &ctl->cancels[run->number % RUN_SLOTS];
+    if (a64_load(&c->run) != run->number || ns < a64_load(&c->kill_ns)) {
+        a64_store(&c->kill_ns, ns);
+        a64_release(&c->run, run->number); /* pairs with enforce_cancels */
+        sys_event_signal(run->worker->event_fd);
+    }
+}
+
+int tsm_run_cancel(tsm_run *run, int64_t grace_ns)
+{
+    int rc = check_handle(run);
+    if (rc != 0) {
+        return rc;
+    }
+    tsm_worker *w = run->worker;
+    engine_progress(w);
+    if (run->state == RUN_OVER) {
+        return 0;
+    }
+    run_fail(run, TSM_ECANCELED, 0, -1, "run %llu was cancelled", (unsigned long long)run->number);
+    if (grace_ns >= 0) {
+        kill_at(run, clock_ns() + (uint64_t)grace_ns);
+    }
+    return run == w->current ? 0 : wait_over(run, 0);
 }
 
 int tsm_run_done(tsm_run *run)
@@ -552,6 +634,14 @@ const struct tsm_error *tsm_run_error(const tsm_run *run)
     return final ? &run->error : &none;
 }
 
+const void *tsm_run_fail_data(const tsm_run *run, uint64_t *ret_bytes)
+{
+    if (ret_bytes) {
+        *ret_bytes = run->fail_data_bytes;
+    }
+    return run->fail_data;
+}
+
 void tsm_run_release(tsm_run *run)
 {
     if (run && worker_is_mine(run->worker)) {
@@ -567,6 +657,20 @@ tsm_worker *tsm_orch_worker(const tsm_orch *orch)
 uint64_t tsm_orch_run(const tsm_orch *orch)
 {
     return orch->run->number;
+}
+
+int tsm_orch_handle(tsm_orch *orch, tsm_run **ret)
+{
+    int rc = orch_check(orch);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!ret) {
+        return worker_refuse(orch->run->worker, TSM_EINVAL, "ret is NULL");
+    }
+    orch->run->holders++;
+    *ret = orch->run;
+    return 0;
 }
 
 void runs_fini(tsm_worker *w)

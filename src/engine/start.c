@@ -118,7 +118,14 @@ static pid_t spawn_once(tsm_worker *w, const char *path, int lifeline_read)
     char text[KEEPER_ARGS_BYTES];
     keeper_args_write(&args, text);
     char name[] = "transom-keeper";
-    char *argv[] = {name, text, w->backend_name, NULL};
+    char *own[] = {name, NULL, NULL, NULL};
+    char **argv = w->keeper_argv ? w->keeper_argv : own;
+    uint32_t last = 0;
+    while (argv[last]) {
+        last++;
+    }
+    argv[last] = text;
+    argv[last + 1] = w->backend_name;
     int keep[2 * ARENA_FDS + 2];
     uint32_t n = 0;
     for (int i = 0; i < ARENA_FDS; i++) {
@@ -129,13 +136,17 @@ static pid_t spawn_once(tsm_worker *w, const char *path, int lifeline_read)
     }
     keep[n++] = args.event_fd;
     keep[n++] = args.lifeline_fd;
-    return sys_spawn(path, argv, environ, keep, n);
+    pid_t pid = sys_spawn(path, argv, environ, keep, n);
+    argv[last] = argv[last + 1] = NULL;
+    return pid;
 }
 
-/* 0: it says that it has mapped the arena; EADDRINUSE: the range is taken there; else it died. */
+/* 0: it says that it has mapped the arena; EADDRINUSE: the range is taken there; EINTR: a hook gave it up; else it
+ * died. */
 static int hear_spawned(tsm_worker *w, pid_t pid, uint64_t deadline)
 {
     int status = 0;
+    int rc = ETIMEDOUT;
     while (clock_ns() < deadline) {
         if (a32_acquire(&w->arena.keeper->pid) == (uint32_t)pid) {
             return 0;
@@ -144,17 +155,27 @@ static int hear_spawned(tsm_worker *w, pid_t pid, uint64_t deadline)
             return WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_EXIT_TAKEN ? EADDRINUSE
                                                                                  : ECHILD;
         }
+        sleep_begin(worker_hooks(w));
         sys_poll(NULL, 0, 200000);
+        sleep_end(worker_hooks(w));
+        if (sleep_is_interrupted(worker_hooks(w))) {
+            rc = EINTR;
+            break;
+        }
     }
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    return ETIMEDOUT;
+    return rc;
 }
 
 static int spawn_keeper(tsm_worker *w, int lifeline_read, uint64_t deadline)
 {
     char path[4096];
-    keeper_program_path(path, sizeof(path));
+    if (w->keeper_argv) {
+        snprintf(path, sizeof(path), "%s", w->keeper_argv[0]);
+    } else {
+        keeper_program_path(path, sizeof(path));
+    }
     for (int i = 0; i < SPAWN_TRIES; i++) {
         pid_t pid = spawn_once(w, path, lifeline_read);
         if (pid < 0) {
@@ -164,6 +185,9 @@ static int spawn_keeper(tsm_worker *w, int lifeline_read, uint64_t deadline)
         if (rc == 0) {
             w->keeper = pid;
             return 0;
+        }
+        if (rc == EINTR) {
+            return worker_interrupted(w);
         }
         if (rc != EADDRINUSE) {
             return worker_refuse(w, rc == ETIMEDOUT ? TSM_ETIMEOUT : TSM_ECHILD_DIED,
@@ -196,10 +220,14 @@ static int look_state(void *ctx)
 
 static int wait_ready(tsm_worker *w, uint64_t deadline)
 {
-    struct want want = {.kind = WAIT_STATE, .deadline_ns = deadline, .nap_ns = READY_NAP_NS};
+    struct want want = {
+        .kind = WAIT_STATE, .deadline_ns = deadline, .nap_ns = READY_NAP_NS, .interruptible = true};
     int rc = wait_for(&w->waiter, &want, look_state, w);
     const struct keeper_page *k = w->arena.keeper;
     uint32_t state = a32_acquire(&k->state);
+    if (rc == -EINTR) {
+        return worker_interrupted(w);
+    }
     if (state == KEEPER_READY) {
         return 0;
     }
@@ -356,6 +384,7 @@ int tsm_worker_start(tsm_worker *w)
     if (w->state != WORKER_NEW) {
         return worker_refuse(w, TSM_ESTATE, "the worker has been started");
     }
+    reap_abandoned();
     uint32_t threads = w->opts.start_method == TSM_FORK ? thread_count() : 1;
     if (threads > 1) {
         return worker_refuse(
@@ -373,6 +402,7 @@ int tsm_worker_start(tsm_worker *w)
     }
     a32_release(&w->arena.ctl->state, WORKER_READY);
     w->state = WORKER_READY;
+    callables_drop_data(w);
     workers_add(w);
     return 0;
 }
@@ -394,23 +424,81 @@ static bool keeper_gone(tsm_worker *w, uint64_t ns)
     return false;
 }
 
-void stop_processes(tsm_worker *w, bool kill_now)
+static void tell_to_end(tsm_worker *w, bool kill_now)
 {
-    workers_remove(w);
-    if (w->keeper > 0) {
-        a32_release(&w->arena.ctl->shutdown, kill_now ? 2 : 1);
-        wake_everybody(&w->arena);
-        sys_event_signal(w->event_fd);
-        if (!keeper_gone(w, STOP_NS)) {
-            kill(w->keeper, SIGKILL); /* its children go with it: parent-death signal */
-        }
-        while (waitpid(w->keeper, NULL, 0) < 0 && errno == EINTR) {
-        }
-        w->keeper = 0;
-    }
+    a32_release(&w->arena.ctl->shutdown, kill_now ? 2 : 1);
+    wake_everybody(&w->arena);
+    sys_event_signal(w->event_fd);
+}
+
+static void close_fds(tsm_worker *w)
+{
     sys_close(w->lifeline_fd);
     sys_close(w->event_fd);
     sys_close(w->keeper_fd);
     w->lifeline_fd = w->event_fd = w->keeper_fd = -1;
     fault_here(FAULT_PLACE_ORCHESTRATOR, NULL); /* the shared bits go with the arena */
+}
+
+void stop_processes(tsm_worker *w, bool kill_now)
+{
+    workers_remove(w);
+    reap_abandoned();
+    if (w->keeper > 0) {
+        tell_to_end(w, kill_now);
+        sleep_begin(worker_hooks(w));
+        if (!keeper_gone(w, STOP_NS)) {
+            kill(w->keeper, SIGKILL); /* its children go with it: parent-death signal */
+        }
+        while (waitpid(w->keeper, NULL, 0) < 0 && errno == EINTR) {
+        }
+        sleep_end(worker_hooks(w));
+        w->keeper = 0;
+    }
+    close_fds(w);
+}
+
+/* ---- abandoned ---- */
+
+/* Keepers that end by themselves; the program is their parent and has to collect them. */
+struct orphan {
+    struct orphan *next;
+    pid_t pid;
+};
+
+static struct orphan *orphans; /* under workers_lock */
+
+void reap_abandoned(void)
+{
+    int status;
+    pthread_mutex_lock(&workers_lock);
+    for (struct orphan **at = &orphans; *at;) {
+        struct orphan *o = *at;
+        pid_t pid = sys_reap(o->pid, &status);
+        /* Gone, or the program has collected it itself. */
+        if (pid > 0 || (pid < 0 && errno == ECHILD)) {
+            *at = o->next;
+            free(o);
+        } else {
+            at = &o->next;
+        }
+    }
+    pthread_mutex_unlock(&workers_lock);
+}
+
+void abandon_processes(tsm_worker *w)
+{
+    struct orphan *o = malloc(sizeof(*o));
+    workers_remove(w);
+    tell_to_end(w, true);
+    close_fds(w);
+    if (!o) {
+        waitpid(w->keeper, NULL, 0); /* without memory to remember it */
+        return;
+    }
+    o->pid = w->keeper;
+    pthread_mutex_lock(&workers_lock);
+    o->next = orphans;
+    orphans = o;
+    pthread_mutex_unlock(&workers_lock);
 }

@@ -95,6 +95,7 @@ int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline
                         .value = value,
                         .deadline_ns = deadline_ns,
                         .run = w->current ? w->current->number : 0,
+                        .interruptible = !w->steady,
                         .nap_ns = w->wants_room ? ROOM_NAP_NS : NAP_NS};
     for (;;) {
         int rc = wait_for(&w->waiter, &want, look, &l);
@@ -103,6 +104,9 @@ int engine_wait(tsm_worker *w, uint32_t place, uint64_t value, uint64_t deadline
         }
         if (rc == -ETIMEDOUT) {
             return TSM_ETIMEOUT;
+        }
+        if (rc == -EINTR) {
+            return worker_interrupted(w);
         }
         rc = worker_alive(w);
         if (rc != 0) {
@@ -131,9 +135,9 @@ int engine_wait_replaced(tsm_worker *w)
     if (all_replaced(w)) {
         return 0;
     }
-    struct want want = {.kind = WAIT_STATE, .nap_ns = NAP_NS};
-    wait_for(&w->waiter, &want, look_replaced, w);
-    return worker_alive(w);
+    struct want want = {.kind = WAIT_STATE, .nap_ns = NAP_NS, .interruptible = !w->steady};
+    int rc = wait_for(&w->waiter, &want, look_replaced, w);
+    return rc == -EINTR ? worker_interrupted(w) : worker_alive(w);
 }
 
 static void handle_deaths(tsm_worker *w)

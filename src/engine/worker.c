@@ -19,7 +19,7 @@
 #include "base/topology.h"
 #include "engine/engine.h"
 
-enum { ABORT_GRACE_NS = 1000000000 };
+enum { ABORT_GRACE_NS = 1000000000, KEEPER_ARGV_MORE = 2 };
 
 /* Its address tells threads apart without a system call. */
 static _Thread_local char thread_mark;
@@ -44,6 +44,11 @@ int worker_refuse_sys(tsm_worker *w, int code, const char *format, ...)
     vsnprintf(text, sizeof(text), format, ap);
     va_end(ap);
     return error_sys(&w->error, code, "%s", text);
+}
+
+int worker_interrupted(tsm_worker *w)
+{
+    return worker_refuse(w, TSM_EINTERRUPTED, "the sleep hooks gave up the wait");
 }
 
 bool worker_is_mine(const tsm_worker *w)
@@ -191,6 +196,43 @@ static int check_opts(struct tsm_worker_opts *o, struct tsm_error *err)
     return check_sizes(o, err);
 }
 
+/* The program's array and strings need not live on. Room for the two arguments that spawn_once adds. */
+static int copy_keeper(tsm_worker *w, struct tsm_error *err)
+{
+    const char *const *from = w->opts.keeper;
+    size_t count = 0;
+    if (!from) {
+        return 0;
+    }
+    if (w->opts.start_method != TSM_SPAWN) {
+        return error_set(err, TSM_EINVAL, "keeper is given, but start_method is fork");
+    }
+    if (!from[0] || !*from[0]) {
+        return error_set(err, TSM_EINVAL, "keeper names no program");
+    }
+    while (from[count]) {
+        count++;
+    }
+    w->keeper_argv = calloc(count + KEEPER_ARGV_MORE + 1, sizeof(*w->keeper_argv));
+    for (size_t i = 0; w->keeper_argv && i < count; i++) {
+        w->keeper_argv[i] = strdup(from[i]);
+        if (!w->keeper_argv[i]) {
+            return error_set(err, TSM_ENOMEM, "no memory for the keeper's arguments");
+        }
+    }
+    w->opts.keeper = (const char *const *)w->keeper_argv;
+    return w->keeper_argv ? 0 : error_set(err, TSM_ENOMEM, "no memory for the keeper's arguments");
+}
+
+static void free_object(tsm_worker *w)
+{
+    for (size_t i = 0; w->keeper_argv && w->keeper_argv[i]; i++) {
+        free(w->keeper_argv[i]);
+    }
+    free(w->keeper_argv);
+    free(w);
+}
+
 static int find_backend(tsm_worker *w, struct tsm_error *err)
 {
     char why[160] = "";
@@ -228,12 +270,12 @@ int tsm_worker_create(const struct tsm_worker_opts *opts, tsm_worker **ret, stru
         w->opts.size = sizeof(w->opts);
     }
     int rc = check_opts(&w->opts, err);
-    if (rc != 0 || (rc = find_backend(w, err)) != 0) {
-        free(w);
+    if (rc != 0 || (rc = find_backend(w, err)) != 0 || (rc = copy_keeper(w, err)) != 0) {
+        free_object(w);
         return rc;
     }
     if (fault_arm(getenv("TRANSOM_FAULT")) != 0) {
-        free(w);
+        free_object(w);
         return error_set(err, TSM_EINVAL, "TRANSOM_FAULT='%s' cannot be read",
                          getenv("TRANSOM_FAULT"));
     }
@@ -263,6 +305,7 @@ int worker_alloc_tables(tsm_worker *w)
         ring_writer_init(&w->rings[i], &w->arena, i);
     }
     waiter_init(&w->waiter, &w->arena, arena_orchestrator(&w->arena), &w->arena.ctl->wait, NULL);
+    w->waiter.hooks = worker_hooks(w);
     w->lease_budget = w->opts.lease_bytes;
     w->run_newest = 0;
     w->run_oldest = 1;
@@ -299,6 +342,18 @@ static void abort_all(tsm_worker *w)
     }
 }
 
+/* What goes with the processes. */
+static void free_all(tsm_worker *w)
+{
+    runs_fini(w);
+    worker_free_tables(w);
+    if (w->keep_host) {
+        arena_destroy_but_host(&w->arena);
+    } else {
+        arena_destroy(&w->arena);
+    }
+}
+
 int tsm_worker_close(tsm_worker *w)
 {
     if (w && w->state == WORKER_CLOSED && w->thread == &thread_mark) {
@@ -314,7 +369,12 @@ int tsm_worker_close(tsm_worker *w)
     if (w->state == WORKER_READY) {
         w->closing = true;
         rc = runs_drain(w, clock_ns() + (uint64_t)w->opts.close_timeout_ns);
+        if (rc == TSM_EINTERRUPTED) {
+            w->closing = false;
+            return rc;
+        }
         if (rc == TSM_ETIMEOUT) {
+            w->steady = true;
             abort_all(w);
             runs_drain(w, clock_ns() + ABORT_GRACE_NS);
             worker_refuse(w, rc, "runs were still in flight after %lld ms and have been aborted",
@@ -331,13 +391,24 @@ int tsm_worker_close(tsm_worker *w)
         }
         bool kill = w->state == WORKER_FAILED || rc != 0;
         stop_processes(w, kill);
-        runs_fini(w);
-        worker_free_tables(w);
-        arena_destroy(&w->arena);
+        free_all(w);
     }
     callables_fini(w);
     w->state = WORKER_CLOSED;
     return rc == TSM_EWORKER_FAILED ? 0 : rc;
+}
+
+static void free_runs(tsm_worker *w)
+{
+    while (w->run_all) {
+        tsm_run *run = w->run_all;
+        w->run_all = run->all_next;
+        scopes_fini(run);
+        free(run->fail_data);
+        free(run->last);
+        free(run->touched);
+        free(run);
+    }
 }
 
 void tsm_worker_destroy(tsm_worker *w)
@@ -345,18 +416,64 @@ void tsm_worker_destroy(tsm_worker *w)
     if (!w || role_get() != ROLE_PROGRAM || w->forks != role_forks()) {
         return;
     }
+    bool mine = worker_is_mine(w) && !w->current;
+    w->steady |= mine; /* nobody could be told of an interruption */
     if (tsm_worker_close(w) != 0 && w->state != WORKER_CLOSED) {
         return; /* the wrong thread, or inside a function: it stays as it is */
     }
-    while (w->run_all) {
-        tsm_run *run = w->run_all;
-        w->run_all = run->all_next;
-        scopes_fini(run);
-        free(run->last);
-        free(run->touched);
-        free(run);
+    free_runs(w);
+    free_object(w);
+}
+
+void tsm_worker_abandon(tsm_worker *w)
+{
+    if (!w || role_get() != ROLE_PROGRAM || w->forks != role_forks() || w->current) {
+        return;
     }
-    free(w);
+    if (w->state == WORKER_READY || w->state == WORKER_FAILED) {
+        abandon_processes(w);
+        free_all(w);
+    }
+    callables_fini(w);
+    free_runs(w);
+    free_object(w);
+    reap_abandoned();
+}
+
+int tsm_worker_keep_host(tsm_worker *w, void **ret_base, uint64_t *ret_bytes)
+{
+    int rc = worker_check(w, CHECK_ANY);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!ret_base || !ret_bytes) {
+        return worker_refuse(w, TSM_EINVAL, "%s is NULL", ret_base ? "ret_bytes" : "ret_base");
+    }
+    if (w->state == WORKER_NEW) {
+        return worker_refuse(w, TSM_ESTATE, "the worker is not started");
+    }
+    const struct arena_info *in = &w->arena.ctl->info;
+    w->keep_host = true;
+    *ret_base = arena_at(&w->arena, in->host_offset);
+    *ret_bytes = in->host_bytes;
+    return 0;
+}
+
+/* ---- hooks ---- */
+
+int tsm_worker_set_sleep_hooks(tsm_worker *w, const struct tsm_sleep_hooks *hooks)
+{
+    int rc = worker_check(w, CHECK_ANY);
+    if (rc != 0) {
+        return rc;
+    }
+    if (hooks && hooks->size != sizeof(*hooks)) {
+        return worker_refuse(
+            w, TSM_EINVAL, "hooks.size is %zu: initialise with TSM_SLEEP_HOOKS_INIT", hooks->size);
+    }
+    w->hooks = hooks ? *hooks : (struct tsm_sleep_hooks){0};
+    w->waiter.hooks = worker_hooks(w);
+    return 0;
 }
 
 /* ---- asking ---- */
@@ -375,6 +492,16 @@ void tsm_worker_stats(tsm_worker *w, struct tsm_stats *ret)
     ret->syscalls = sys_count_all();
     ret->mappings = sys_count(SYS_CALL_MMAP);
     ret->deaths = a64_load(&w->arena.keeper->deaths);
+}
+
+uint64_t tsm_worker_tasks_done(const tsm_worker *w)
+{
+    uint64_t sum = 0;
+    for (uint32_t place = 0; w && w->arena.base && place < w->arena.places; place++) {
+        const struct proc_page *p = arena_page(&w->arena, place);
+        sum += a64_load(&p->tasks) + a64_load(&p->skipped) + a64_load(&p->lost);
+    }
+    return sum;
 }
 
 int tsm_worker_pid(const tsm_worker *w, int chip)

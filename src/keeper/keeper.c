@@ -41,6 +41,7 @@ struct ward {
     uint64_t kill_begun;
     uint32_t failed_tries;
     bool want_fork;
+    bool ready; /* the child has been: what it writes into its page later does not undo it */
     char death[64];
 };
 
@@ -94,6 +95,7 @@ static void mark_run(struct keeper *k, uint32_t place, uint64_t run, uint64_t ta
     m->detail = detail;
     m->place = (int32_t)place;
     m->first_bad = UINT64_MAX;
+    m->data_bytes = 0;
     snprintf(m->text, sizeof(m->text), "%s", text);
     a64_release(&m->run, run); /* pairs with the orchestrator's reading at the end of the run */
     raise_abort(k, run);
@@ -127,6 +129,14 @@ static const char *kind_of(const struct keeper *k, uint32_t place)
 static uint32_t number_of(const struct keeper *k, uint32_t place)
 {
     return place < k->a.chips ? place : place - k->a.chips;
+}
+
+static bool is_ready(struct keeper *k, uint32_t place)
+{
+    struct ward *w = &k->wards[place];
+    /* pairs with chip_main */
+    w->ready = w->ready || a32_acquire(&arena_page(&k->a, place)->ready) == READY_YES;
+    return w->ready;
 }
 
 /* Name of the callable whose task the child has begun. */
@@ -172,6 +182,7 @@ static bool fork_child(struct keeper *k, uint32_t place)
     struct proc_page *p = arena_page(&k->a, place);
     pid_t keeper = getpid();
     a32_store(&p->ready, READY_NOT);
+    k->wards[place].ready = false;
     a32_store(&c->life, a32_load(&c->life) + 1);
     pid_t pid = sys_fork();
     if (pid == 0) {
@@ -250,8 +261,8 @@ static void describe_death(char *text, size_t bytes, int status)
 static void died_unready(struct keeper *k, uint32_t place, const char *death)
 {
     const struct proc_page *p = arena_page(&k->a, place);
-    char why[200];
-    snprintf(why, sizeof(why), "%.190s", a32_acquire(&p->ready) == READY_FAILED ? p->text : death);
+    char why[300];
+    snprintf(why, sizeof(why), "%.290s", a32_acquire(&p->ready) == READY_FAILED ? p->text : death);
     if (a32_load(&k->page->state) == KEEPER_STARTING) {
         errno = 0;
         give_up(k, KEEPER_START_FAILED, TSM_ECHILD_DIED, (int)place, "%s %u did not start: %s",
@@ -288,7 +299,7 @@ static void handle_death(struct keeper *k, uint32_t place, int status)
     }
     wake_forget(&k->a, place);
     w->kill_at = 0;
-    if (a32_load(&p->ready) != READY_YES) {
+    if (!is_ready(k, place)) {
         died_unready(k, place, death);
     } else {
         w->failed_tries = 0;
@@ -344,7 +355,13 @@ static bool replace_dead(struct keeper *k)
     return again;
 }
 
-/* ---- time limits ---- */
+/* ---- time limits, cancelled runs ---- */
+
+/* What the page of a replacement says before that is ready is of the task that its predecessor died in. */
+static bool is_running(struct keeper *k, uint32_t place)
+{
+    return a32_load(&k->page->child[place].state) == CHILD_ALIVE && is_ready(k, place);
+}
 
 static void over_limit(struct keeper *k, uint32_t place, uint64_t deadline, uint64_t now)
 {
@@ -374,8 +391,9 @@ static uint64_t enforce_limits(struct keeper *k)
     for (uint32_t place = 0; place < k->a.places; place++) {
         struct ward *w = &k->wards[place];
         const struct proc_page *p = arena_page(&k->a, place);
+        bool running = is_running(k, place);
         uint64_t deadline = a64_acquire(&p->deadline_ns); /* pairs with begin */
-        if (deadline == 0 || a32_load(&k->page->child[place].state) != CHILD_ALIVE) {
+        if (deadline == 0 || !running) {
             w->kill_at = 0;
             continue;
         }
@@ -390,6 +408,46 @@ static uint64_t enforce_limits(struct keeper *k)
             if (sys_kill((pid_t)a32_load(&k->page->child[place].pid), SIGKILL) == 0) {
                 continue;
             }
+            due = now + FORK_RETRY_NS;
+        }
+        next = next == 0 || due < next ? due : next;
+    }
+    return next;
+}
+
+/* The run is written before the task, and the task is cleared at its end: if a task is seen, the run is its own or that of a
+ * later one. */
+static bool is_in_run(const struct proc_page *p, uint64_t run)
+{
+    return a64_acquire(&p->begun_task) != 0 && /* pairs with begin */
+           a64_load(&p->begun_run) == run;
+}
+
+static void kill_tasks_of(struct keeper *k, uint64_t run)
+{
+    for (uint32_t place = 0; place < k->a.places; place++) {
+        if (is_running(k, place) && is_in_run(arena_page(&k->a, place), run)) {
+            TSM_FAULT("cancel");
+            sys_kill((pid_t)a32_load(&k->page->child[place].pid), SIGKILL);
+        }
+    }
+}
+
+/* The same for runs that were cancelled. Once the time is over it looks again until the orchestrator says that the run is
+ * over: a task may have been about to begin. */
+static uint64_t enforce_cancels(struct keeper *k)
+{
+    uint64_t now = clock_ns();
+    uint64_t next = 0;
+    for (uint32_t slot = 0; slot < RUN_SLOTS; slot++) {
+        const struct cancel *c = &k->a.ctl->cancels[slot];
+        uint64_t run = a64_acquire(&c->run); /* pairs with tsm_run_cancel */
+        if (!run_in_flight(k, run)) {
+            continue;
+        }
+        uint64_t due = a64_load(&c->kill_ns);
+        if (now >= due) {
+            kill_tasks_of(k, run);
             due = now + FORK_RETRY_NS;
         }
         next = next == 0 || due < next ? due : next;
@@ -428,11 +486,12 @@ static void look_shutdown(struct keeper *k)
 }
 
 /* Until the nearest of the moments, < 0 for ever. */
-static int64_t until(uint64_t limit_at, uint64_t close_at, bool fork_again)
+static int64_t until(uint64_t limit_at, uint64_t cancel_at, uint64_t close_at, bool fork_again)
 {
     uint64_t now = clock_ns();
     uint64_t at = fork_again ? now + FORK_RETRY_NS : UINT64_MAX;
     at = limit_at != 0 && limit_at < at ? limit_at : at;
+    at = cancel_at != 0 && cancel_at < at ? cancel_at : at;
     at = close_at != 0 && close_at < at ? close_at : at;
     if (at == UINT64_MAX) {
         return -1;
@@ -449,13 +508,14 @@ static void drain_fd(int fd, void *buffer, size_t bytes)
 static void watch(struct keeper *k)
 {
     uint64_t limit_at = 0;
+    uint64_t cancel_at = 0;
     bool fork_again = false;
     for (;;) {
         struct pollfd fds[] = {{.fd = k->start.lifeline_fd, .events = POLLIN},
                                {.fd = k->orchestrator_fd, .events = POLLIN},
                                {.fd = k->signal_fd, .events = POLLIN},
                                {.fd = k->start.event_fd, .events = POLLIN}};
-        sys_poll(fds, 4, until(limit_at, k->closing ? k->close_at : 0, fork_again));
+        sys_poll(fds, 4, until(limit_at, cancel_at, k->closing ? k->close_at : 0, fork_again));
         if (fds[0].revents != 0 || fds[1].revents != 0) {
             leave(k, KEEPER_CLOSED);
         }
@@ -468,6 +528,7 @@ static void watch(struct keeper *k)
         reap(k);
         collect_marks(k);
         limit_at = enforce_limits(k);
+        cancel_at = enforce_cancels(k);
         look_ready(k);
         look_shutdown(k);
         fork_again = replace_dead(k);

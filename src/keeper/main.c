@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Copyright The Transom Authors */
 /* The program transom-keeper: all of it is in the library. */
-#include "keeper/program.h"
+#include "transom/transom.h"
 
 int main(int argc, char **argv)
 {

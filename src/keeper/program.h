@@ -25,7 +25,4 @@ int keeper_args_read(struct keeper_args *args, const char *text);
 /* Where the program is: $TRANSOM_KEEPER, ../libexec/transom beside the library, or where it was installed. */
 void keeper_program_path(char *ret, size_t bytes);
 
-/* main() of transom-keeper. Private to this library's version. */
-int tsm_keeper_main(int argc, char **argv);
-
 #endif

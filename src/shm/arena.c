@@ -282,14 +282,40 @@ int arena_confine(struct arena *a, uint32_t place)
     return 0;
 }
 
-void arena_destroy(struct arena *a)
+/* It can fail for want of memory for the kernel's own tables: that passes. */
+static void unmap(uint8_t *from, const uint8_t *to)
 {
-    /* It can fail for want of memory for the kernel's own tables: that passes. */
-    for (int i = 0; a->base && i < 2 && sys_munmap(a->base, a->bytes) != 0; i++) {
+    for (int i = 0; from < to && i < 2 && sys_munmap(from, (size_t)(to - from)) != 0; i++) {
     }
+}
+
+static void forget(struct arena *a)
+{
     for (int i = 0; i < ARENA_FDS && a->bytes; i++) {
         sys_close(a->fd[i]);
         sys_close(a->ro_fd[i]);
     }
     memset(a, 0, sizeof(*a));
+}
+
+void arena_destroy(struct arena *a)
+{
+    if (a->base) {
+        unmap(a->base, a->base + a->bytes);
+    }
+    forget(a);
+}
+
+void arena_destroy_but_host(struct arena *a)
+{
+    const struct arena_info in = a->ctl->info;
+    uint64_t end = in.host_offset + in.host_bytes;
+    /* The mapping keeps the whole memfd: what is not wanted of it would stay with what is. */
+    sys_punch(a->fd[ARENA_DATA], 0, in.host_offset - in.data_offset);
+    if (in.data_offset + in.data_bytes > end) {
+        sys_punch(a->fd[ARENA_DATA], end - in.data_offset, in.data_offset + in.data_bytes - end);
+    }
+    unmap(a->base, a->base + in.host_offset);
+    unmap(a->base + end, a->base + a->bytes);
+    forget(a);
 }

@@ -52,6 +52,9 @@ int arena_move(struct arena *a, struct tsm_error *err);
 int arena_confine(struct arena *a, uint32_t place);
 /* Unmaps and closes. Accepts a zeroed or half-built one. */
 void arena_destroy(struct arena *a);
+/* The same, but host memory stays mapped, and the memory around it goes back to the system: for the end of the worker, not for
+ * one of several processes. */
+void arena_destroy_but_host(struct arena *a);
 
 static inline struct proc_page *arena_page(const struct arena *a, uint32_t place)
 {

@@ -25,6 +25,7 @@
  *   mark.run          place or keeper (release, after the rest of the mark) -> whoever waited (acquire)
  *   keeper_page.aborts[slot]  keeper -> everybody: the run in this slot has failed
  *   ctl_head.aborts[slot]     orchestrator -> everybody: the same, raised by the program's side
+ *   ctl_head.cancels[slot]    orchestrator (run last, release) -> keeper (acquire): whose tasks lose their processes, and when
  *
  * A run has the slot run % RUN_SLOTS while it is in flight. A slot holds the number of the run it speaks of,
  * so a word left by an earlier run says nothing about a later one.
@@ -41,7 +42,7 @@
 
 #define ARENA_MAGIC UINT64_C(0x314d5f4d4f534e41) /* "ANSOM_M1" */
 enum {
-    ARENA_VERSION = 1,
+    ARENA_VERSION = 2,
     LINE = 64,
     RUN_SLOTS = 64,
     CHIPS_MAX = 1024,
@@ -50,6 +51,7 @@ enum {
     RECORD_BYTES_MAX = 65536,
     EVENTS = 1024, /* in the recorder of one process */
     MARK_TEXT = 192,
+    FAIL_DATA_MAX = 32768, /* TSM_FAIL_DATA_MAX */
     PAGE_ALIGN = 65536
 };
 
@@ -120,11 +122,18 @@ struct wait_record {
 };
 LAYOUT_SIZE(wait_record, 128);
 
+/* A run that was cancelled. What of it still runs at kill_ns loses its process. */
+struct cancel {
+    a64 run; /* 0: none; written last (release) */
+    a64 kill_ns;
+};
+LAYOUT_SIZE(cancel, 16);
+
 enum worker_state { WORKER_NEW, WORKER_READY, WORKER_FAILED, WORKER_CLOSED };
 /* w: orchestrator */
 struct ctl_head {
     struct arena_info info;
-    a32 shutdown; /* 1: children leave when they next look */
+    a32 shutdown; /* 1: children leave when they next look; 2: the keeper kills them */
     a32 state;    /* of the worker: enum worker_state */
     a64 reserved0[3];
     struct wait_record wait;
@@ -133,8 +142,10 @@ struct ctl_head {
     a64 callable_count;  /* entries of the callable table ever used */
     a64 pool_head;       /* pool records below this number are done */
     uint8_t program[40]; /* name of the program */
+    struct cancel cancels[RUN_SLOTS];
 };
 LAYOUT_FIELD(ctl_head, 320, wait);
+LAYOUT_FIELD(ctl_head, 1024, cancels);
 
 /* w: orchestrator. A byte ring: record number n, or the RECORD_WRAP in front of it, starts at index[n % slots] (in
  * 64-byte units), known as soon as record n - 1 is published. */
@@ -205,9 +216,17 @@ struct callable {
     uint64_t path, symbol,
         name; /* addresses of strings in the descriptor area; path 0: function is used */
     uint64_t symbol_offset; /* from the object's base when symbol is 0 */
-    uint8_t reserved[16];
+    uint64_t loading;       /* address of a callable_loading, 0: nothing is made of data first */
+    uint8_t reserved[8];
 };
 LAYOUT_SIZE(callable, LINE);
+
+/* w: orchestrator, before the callable is live. Addresses in the descriptor area. */
+struct callable_loading {
+    uint64_t load, unload; /* names of symbols of the callable's object; unload 0: none */
+    uint64_t data, bytes;
+};
+LAYOUT_SIZE(callable_loading, 32);
 
 /* w: orchestrator, before a record names it; unchanged until the domain is freed. Followed by, at the
  * offsets given (from this struct): device contexts (one per rank), base[] , members[], buffers[]. */
@@ -247,7 +266,7 @@ struct mark {
     int32_t detail;
     int32_t place;
     a64 skipped;
-    uint64_t reserved;
+    uint64_t data_bytes; /* of the owner's fail_data for this slot */
     char text[MARK_TEXT];
 };
 LAYOUT_SIZE(mark, 256);
@@ -292,11 +311,14 @@ struct proc_page {
     a64 tasks, skipped, sleeps, wakes;
     a32 load_failed; /* the last RECORD_LOAD failed: text in `text` */
     a32 reserved3;
-    uint8_t reserved4[16];
+    a64 lost; /* tasks that could not be loaded, or that a process of this place died in: not among `tasks` */
+    uint8_t reserved4[8];
     char text[448]; /* why it is not ready, or could not load */
 
     struct mark mark[RUN_SLOTS];
     struct recorder recorder;
+    /* What a task gave to tsm_fail_data, by slot; written before the mark. Read by the orchestrator alone. */
+    uint8_t fail_data[RUN_SLOTS][FAIL_DATA_MAX];
 };
 enum ready { READY_NOT, READY_YES, READY_FAILED };
 LAYOUT_FIELD(proc_page, 64, begun);

@@ -354,7 +354,13 @@ int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), 
         if (w->sleeps) {
             a64_store(w->sleeps, a64_load(w->sleeps) + 1);
         }
+        sleep_begin(w->hooks);
         sys_futex_wait(&w->hint->bell, bell, sleep_ns(want, now));
+        sleep_end(w->hooks);
+        if (want->interruptible && sleep_is_interrupted(w->hooks)) {
+            rc = -EINTR;
+            break;
+        }
         now = want->deadline_ns != 0 ? clock_ns() : now;
     }
     atomic_store(&w->hint->asleep, 0);

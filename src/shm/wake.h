@@ -24,8 +24,9 @@ struct waiter {
     uint32_t self; /* its number among the sleepers: a place, or arena_orchestrator */
     struct wait_record *record;
     struct hint *hint;
-    uint64_t spin_ticks; /* before the first yield; adapts */
-    a64 *sleeps;         /* counts them; may be NULL */
+    uint64_t spin_ticks;                 /* before the first yield; adapts */
+    a64 *sleeps;                         /* counts them; may be NULL */
+    const struct tsm_sleep_hooks *hooks; /* the orchestrator's, of its own memory; NULL: none */
 };
 
 /* What it waits for; the wait record in plain words. */
@@ -36,7 +37,8 @@ struct want {
     uint64_t deadline_ns;   /* absolute clock_ns; 0: none */
     const uint32_t *places; /* further timelines that may end the wait */
     uint32_t place_count;
-    int64_t nap_ns; /* > 0: looks again at least this often */
+    int64_t nap_ns;     /* > 0: looks again at least this often */
+    bool interruptible; /* the hooks may end it; with a nap, so that they are asked */
 };
 
 void waiter_init(struct waiter *w, const struct arena *a, uint32_t self, struct wait_record *record,
@@ -48,8 +50,8 @@ static inline int waiter_is_registered(const struct waiter *w)
     return a32_load(&w->record->kind) != WAIT_NOTHING;
 }
 
-/* Calls look(ctx) until it returns nonzero and returns that; -ETIMEDOUT at want->deadline_ns. Spins, yields,
- * then sleeps. */
+/* Calls look(ctx) until it returns nonzero and returns that; -ETIMEDOUT at want->deadline_ns; -EINTR when the hooks end
+ * it, whatever has come meanwhile. Spins, yields, then sleeps. */
 int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), void *ctx);
 
 /* After a store to the timeline of `place` (or to done words or records of the pool, place = pool). */
@@ -76,6 +78,27 @@ int wait_has_looked(const struct arena *a, uint32_t p);
 /* 1 when what the record of process p asks for is there. 1 also for kinds that only their owner can judge. */
 int want_met(const struct arena *a, uint32_t p, const struct want *want);
 int compare_holds(uint32_t compare, uint64_t seen, uint64_t value);
+
+/* Around each other sleep of the orchestrator's calls. */
+static inline void sleep_begin(const struct tsm_sleep_hooks *hooks)
+{
+    if (hooks && hooks->begin) {
+        hooks->begin(hooks->arg);
+    }
+}
+
+static inline void sleep_end(const struct tsm_sleep_hooks *hooks)
+{
+    if (hooks && hooks->end) {
+        hooks->end(hooks->arg);
+    }
+}
+
+/* After a sleep: whether the call is to be given up. */
+static inline bool sleep_is_interrupted(const struct tsm_sleep_hooks *hooks)
+{
+    return hooks && hooks->interrupted && hooks->interrupted(hooks->arg) != 0;
+}
 
 /* The timeline of a place, or -- PLACE_POOL -- whether pool record `value` is done: >= value then. */
 static inline uint64_t timeline_read(const struct arena *a, uint32_t place)

@@ -120,6 +120,12 @@ int so_spin(tsm_task *t)
     return 0;
 }
 
+/* Says on descriptor scalar 0 that it has begun, and then never ends. */
+int so_gate_spin(tsm_task *t)
+{
+    return write((int)tsm_task_scalar(t, 0), "b", 1) == 1 ? so_spin(t) : 1;
+}
+
 /* Says on descriptor scalar 0 that it has begun, then waits for a signal that nobody sends; returns what the wait
  * returned. */
 int so_wait(tsm_task *t)

@@ -486,6 +486,91 @@ static void two_releases_are_one_free(void **state)
     harness_close(worker);
 }
 
+/* ---- freed, by its id ---- */
+
+static uint64_t ids[3];
+
+/* Two that a task holds, one of them too large to be zeroed here, and one that nobody does. */
+static int ids_orch(tsm_orch *o, void *arg)
+{
+    (void)arg;
+    static const uint64_t bytes[] = {256, 4 << 20, 256};
+    static const char *const names[] = {"small", "large", "free"};
+    for (int i = 0; i < 3; i++) {
+        tsm_domain *d;
+        assert_code(worker, help_alloc(o, names[i], CHIPS(i == 2), bytes[i], &d), 0);
+        ids[i] = tsm_domain_id(d);
+        assert_int_equal(tsm_worker_domain_freed(worker, ids[i]), 0);
+        if (i < 2) {
+            assert_code(worker, help_submit(o, hold, 0, d, SCALARS(help_pointer(gate)), NULL), 0);
+        }
+        assert_code(worker, tsm_domain_release(d), 0);
+        assert_int_equal(tsm_worker_domain_freed(worker, ids[i]), i == 2);
+        assert_int_equal(tsm_domain_freed(d), i == 2);
+    }
+    return 0;
+}
+
+static void a_domain_is_asked_for_by_its_id_also_when_its_handle_has_ended(void **state)
+{
+    (void)state;
+    tsm_run *handle;
+    start(2, 0);
+    assert_int_equal(tsm_worker_domain_freed(worker, 0), 1); /* there never was one */
+    assert_int_equal(tsm_worker_domain_freed(worker, 1), 1);
+    assert_code(worker, tsm_worker_submit_run(worker, ids_orch, NULL, &handle), 0);
+    for (int k = 0; k < 3; k++) {
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(tsm_worker_domain_freed(worker, ids[i]), i == 2);
+        }
+        assert_int_equal(tsm_worker_domain_freed(worker, ids[2] + 1), 1);
+    }
+    atomic_store(gate, 1);
+    for (int i = 0; i < 2; i++) {
+        while (!tsm_worker_domain_freed(worker, ids[i])) { /* the alarm bounds it */
+        }
+    }
+    assert_code(worker, tsm_run_wait(handle, -1), 0);
+    tsm_run_release(handle);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tsm_worker_domain_freed(worker, ids[i]), 1);
+    }
+    assert_code(worker, tsm_worker_close(worker), 0);
+    assert_int_equal(tsm_worker_domain_freed(worker, ids[0]), 1);
+    assert_int_equal(tsm_worker_domain_freed(NULL, ids[0]), 0);
+    harness_close(worker);
+}
+
+/* The next owner of the same memory is another domain. */
+static int reuse_orch(tsm_orch *o, void *arg)
+{
+    tsm_domain *d;
+    uint64_t *id = arg;
+    for (int i = 0; i < 100; i++) {
+        assert_code(worker, help_alloc(o, "again", CHIPS(0, 1), 256, &d), 0);
+        assert_true(tsm_domain_id(d) > *id);
+        assert_int_equal(tsm_worker_domain_freed(worker, *id), 1);
+        *id = tsm_domain_id(d);
+        assert_int_equal(tsm_worker_domain_freed(worker, *id), 0);
+        assert_code(worker, help_submit(o, work, 0, d, NULL, 0, NULL), 0);
+        assert_code(worker, tsm_domain_release(d), 0);
+        while (!tsm_worker_domain_freed(worker, *id)) {
+        }
+        assert_int_equal(tsm_domain_freed(d), 1);
+    }
+    return 0;
+}
+
+static void memory_that_is_used_again_belongs_to_another_id(void **state)
+{
+    (void)state;
+    uint64_t id = 0;
+    start(2, 0);
+    assert_code(worker, tsm_worker_run(worker, reuse_orch, &id), 0);
+    assert_in_range(help_stats(worker).leases_fresh, 1, 3);
+    harness_close(worker);
+}
+
 /* ---- the end of the function ---- */
 
 static int leave_orch(tsm_orch *o, void *arg)
@@ -619,6 +704,8 @@ int main(void)
         TEST(every_bad_option_is_refused_by_name_and_nothing_is_allocated),
         TEST(allocation_outside_an_orchestration_function_is_refused),
         TEST(a_released_domain_is_freed_when_its_fence_is_reached),
+        TEST(a_domain_is_asked_for_by_its_id_also_when_its_handle_has_ended),
+        TEST(memory_that_is_used_again_belongs_to_another_id),
         TEST(a_window_given_as_a_tensor_holds_the_fence),
         TEST(two_releases_are_one_free),
         TEST(a_function_that_fails_with_a_live_domain_leaves_nothing),

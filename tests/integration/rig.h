@@ -31,6 +31,7 @@ enum rig_call {
     SPIN,
     WAIT,
     WAIT_FAIL,
+    GATE_SPIN,
     RIG_CALLS
 };
 
@@ -78,8 +79,8 @@ static inline struct tsm_worker_opts rig_opts(uint32_t chips, uint32_t subs)
 static inline void rig_register(struct rig *r)
 {
     static const char *const names[RIG_CALLS] = {
-        "so_add",       "so_member",   "so_fail", "so_return", "so_die",      "so_gate",
-        "so_gate_fail", "so_gate_die", "so_spin", "so_wait",   "so_wait_fail"};
+        "so_add",       "so_member",   "so_fail", "so_return", "so_die",       "so_gate",
+        "so_gate_fail", "so_gate_die", "so_spin", "so_wait",   "so_wait_fail", "so_gate_spin"};
     for (int i = 0; i < RIG_CALLS; i++) {
         assert_code(r->w, tsm_register_symbol(r->w, rig_object, names[i], NULL, &r->call[i]), 0);
     }

@@ -102,6 +102,70 @@ static int never(void *ctx)
     return 0;
 }
 
+/* What the hooks see: the wait is written when a sleep begins, and they alternate. */
+struct seen {
+    const struct wait_record *record;
+    int inside, begun, asked, after;
+    bool wrong;
+};
+
+static void seen_begin(void *arg)
+{
+    struct seen *s = arg;
+    s->wrong |= s->inside++ != 0 || s->record->kind != WAIT_POOL;
+    s->begun++;
+}
+
+static void seen_end(void *arg)
+{
+    struct seen *s = arg;
+    s->wrong |= s->inside-- != 1;
+}
+
+static int seen_interrupted(void *arg)
+{
+    struct seen *s = arg;
+    s->wrong |= s->inside != 0;
+    return ++s->asked == s->after;
+}
+
+static void a_wait_is_ended_by_its_hooks_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct arena a;
+    struct waiter w;
+    help_arena(&a, 4, 1);
+    a.spin = 0;
+    waiter_init(&w, &a, 4, record_of(&a, 4), NULL);
+    struct seen s = {.record = w.record, .after = 3};
+    const struct tsm_sleep_hooks hooks = {sizeof(hooks), seen_begin, seen_end, seen_interrupted,
+                                          &s};
+    struct want want = {.kind = WAIT_POOL, .nap_ns = 500000, .interruptible = true};
+    w.hooks = &hooks;
+    assert_int_equal(wait_for(&w, &want, never, NULL), -EINTR);
+    assert_int_equal(s.asked, 3);
+    assert_int_equal(s.begun, 3);
+    assert_false(s.wrong || s.inside);
+    for (uint32_t p = 0; p <= a.places; p++) {
+        assert_int_equal(arena_mask(&a, p)[0], 0);
+    }
+    assert_int_equal(a.hints[4].asleep, 0);
+    assert_int_equal(record_of(&a, 4)->kind, WAIT_NOTHING);
+    /* One that cannot be given up is not asked about. */
+    want.interruptible = false;
+    want.deadline_ns = harness_now_ns() + 3000000;
+    assert_int_equal(wait_for(&w, &want, never, NULL), -ETIMEDOUT);
+    assert_int_equal(s.asked, 3);
+    assert_true(s.begun > 3 && !s.wrong);
+    /* Each hook may be missing. */
+    const struct tsm_sleep_hooks none = {.size = sizeof(none)};
+    w.hooks = &none;
+    want.interruptible = true;
+    want.deadline_ns = harness_now_ns() + 3000000;
+    assert_int_equal(wait_for(&w, &want, never, NULL), -ETIMEDOUT);
+    arena_destroy(&a);
+}
+
 static void a_wait_with_a_deadline_ends_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -357,6 +421,7 @@ int main(void)
         TEST(comparisons_compare),
         TEST(only_who_wants_the_value_is_rung_in_every_word_of_the_mask),
         TEST(a_wait_with_a_deadline_ends_and_leaves_nothing),
+        TEST(a_wait_is_ended_by_its_hooks_and_leaves_nothing),
         TEST(want_is_met_when_the_word_is_there),
         TEST(wild_wants_are_met_so_that_their_owner_looks_itself),
         TEST(no_waker_is_harmed_by_what_others_wrote),
