@@ -23,10 +23,10 @@ def read_pgm(path):
     if not match:
         sys.exit(f"{path}: not a PGM file of 8 bits a pixel")
     width, height = int(match.group(1)), int(match.group(2))
-    pixels = data[match.end():]
+    pixels = data[match.end() :]
     if len(pixels) < width * height:
         sys.exit(f"{path}: ends too early")
-    return width, [pixels[y * width:(y + 1) * width] for y in range(height)]
+    return width, [pixels[y * width : (y + 1) * width] for y in range(height)]
 
 
 def filtered(row, above):
@@ -45,6 +45,7 @@ def filtered(row, above):
 
 def write_png(path, width, rows):
     """Rows of `width` grey pixels."""
+
     def chunk(kind, data):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
@@ -53,8 +54,7 @@ def write_png(path, width, rows):
     packed = zlib.compress(b"".join(map(filtered, rows, aboves)), 9)
     header = struct.pack(">IIBBBBB", width, len(rows), 8, 0, 0, 0, 0)
     with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed)
-                   + chunk(b"IEND", b""))
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
 
 
 def main():
