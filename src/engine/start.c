@@ -27,7 +27,8 @@
 
 extern char **environ;
 
-enum { SPAWN_TRIES = 16, STOP_NS = 5000000000, READY_NAP_NS = 20000000 };
+enum { SPAWN_TRIES = 16 };
+enum { STOP_NS = 5000000000, READY_NAP_NS = 20000000 };
 
 /* ---- all workers of this process ---- */
 
