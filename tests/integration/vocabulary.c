@@ -120,6 +120,53 @@ static void a_sub_group_has_its_own_ranks_over_the_same_windows(void **state)
     run_alone("voc_groups", 4, 256, 0);
 }
 
+struct names {
+    tsm_callable named, long_named;
+    uint64_t window_bytes;
+};
+
+static int names_orch(tsm_orch *o, void *arg)
+{
+    const struct names *x = arg;
+    static const int chips[] = {2, 0};
+    static const struct tsm_buffer_spec buffers[] = {
+        {.name = "bytes", .bytes = 10},
+        {.name = "halves", .dtype = TSM_BF16, .count = 7},
+        {.name = "doubles", .dtype = TSM_F64, .bytes = 24},
+        {.name = "apart", .dtype = TSM_U32, .count = 4, .align = 4096},
+    };
+    char name[64] = "";
+    memset(name, 'n', sizeof(name) - 1);
+    struct tsm_domain_opts opts = help_domain_opts("names", chips, COUNT(chips), x->window_bytes);
+    tsm_domain *d, *plain;
+    opts.buffers = buffers;
+    opts.buffer_count = COUNT(buffers);
+    int rc = tsm_domain_alloc(o, &opts, &d);
+    rc = rc != 0 ? rc : help_alloc(o, name, chips, COUNT(chips), x->window_bytes, &plain);
+    rc = rc != 0 ? rc : help_submit_group(o, x->named, d, chips, COUNT(chips), &x->window_bytes, 1);
+    return rc != 0 ? rc
+                   : help_submit_group(o, x->long_named, plain, chips, COUNT(chips),
+                                       &x->window_bytes, 1);
+}
+
+static void a_task_knows_names_buffers_and_size_of_its_domain(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = {8000, 8192, 100001};
+    struct tsm_worker_opts opts = rig_opts(3, 0);
+    const char *object = harness_beside("vocabulary_so.so");
+    struct names x;
+    tsm_worker *w = help_create(&opts);
+    assert_code(w, tsm_worker_start(w), 0);
+    assert_code(w, tsm_register_symbol(w, object, "voc_names", NULL, &x.named), 0);
+    assert_code(w, tsm_register_symbol(w, object, "voc_long_name", NULL, &x.long_named), 0);
+    for (uint32_t i = 0; i < COUNT(sizes); i++) {
+        x.window_bytes = sizes[i];
+        assert_code(w, tsm_worker_run(w, names_orch, &x), 0);
+    }
+    harness_close(w);
+}
+
 static void every_call_refuses_what_task_h_says_it_refuses(void **state)
 {
     (void)state;
@@ -156,6 +203,19 @@ static void every_wait_ends_when_a_member_aborts_the_domain_or_fails(void **stat
         if (i % 2 == 0) {
             assert_text(x.w, "rank 0 gives up");
         }
+    }
+    harness_close(x.w);
+}
+
+static void who_aborted_the_domain_is_the_cause_before_those_who_failed_of_it(void **state)
+{
+    (void)state;
+    struct team x = open_team("vocabulary_so.so", "voc_abort_and_fail", 3, 256);
+    for (uint32_t i = 0; i < 5; i++) {
+        run_team(&x, TSM_ETASK_FAILED);
+        assert_text(
+            x.w,
+            "failed: why rank 0 aborts\nthen: task 'voc_abort_and_fail' returned -16 TSM_EPEER");
     }
     harness_close(x.w);
 }
@@ -213,9 +273,11 @@ int main(void)
         TEST(atomics_answer_with_the_value_before),
         TEST(no_change_of_contended_words_is_lost),
         TEST(a_sub_group_has_its_own_ranks_over_the_same_windows),
+        TEST(a_task_knows_names_buffers_and_size_of_its_domain),
         TEST(every_call_refuses_what_task_h_says_it_refuses),
         TEST(odd_arguments_are_refused_and_empty_ones_are_not),
         TEST(every_wait_ends_when_a_member_aborts_the_domain_or_fails),
+        TEST(who_aborted_the_domain_is_the_cause_before_those_who_failed_of_it),
         TEST(every_wait_with_a_timeout_ends_with_it),
         TEST(every_write_of_the_library_wakes_who_sleeps_for_it),
     };

@@ -6,6 +6,7 @@
 #include "vocabulary.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -477,6 +478,97 @@ int voc_groups(tsm_task *t)
     return 0;
 }
 
+/* ---- names and sizes ---- */
+
+static int check_buffer(tsm_task *t, const tsm_ctx *c, uint32_t i,
+                        const struct tsm_buffer_info *want, uint64_t *end)
+{
+    struct tsm_buffer_info b;
+    tsm_sym place;
+    uint64_t bytes = 0;
+    EXPECT(t, tsm_buffer_info(c, i, &b), 0);
+    EXPECT_EQ(t, strcmp(b.name, want->name), 0);
+    EXPECT_EQ(t, b.dtype, want->dtype);
+    EXPECT_EQ(t, b.count, want->count);
+    EXPECT_EQ(t, b.bytes, want->bytes);
+    EXPECT(t, tsm_buffer(c, want->name, &place, &bytes), 0);
+    EXPECT_EQ(t, memcmp(&place, &b.place, sizeof(place)), 0);
+    EXPECT_EQ(t, bytes, b.bytes);
+    EXPECT_EQ(t, b.place.offset >= *end && b.place.offset + b.bytes <= tsm_window_bytes(c), 1);
+    EXPECT_EQ(t, tsm_ptr(c, b.place, tsm_rank(c)) != NULL, 1);
+    *end = b.place.offset + b.bytes;
+    return 0;
+}
+
+/* What is not there is ERANGE, writes nothing and says nothing. */
+static int check_no_buffer(tsm_task *t, const tsm_ctx *c, uint32_t i)
+{
+    struct tsm_buffer_info b = {.name = "untouched"}, before = b;
+    char text[64];
+    snprintf(text, sizeof(text), "%s", tsm_ctx_text(c));
+    EXPECT(t, tsm_buffer_info(c, i, &b), TSM_ERANGE);
+    EXPECT_EQ(t, memcmp(&b, &before, sizeof(b)), 0);
+    EXPECT_EQ(t, strncmp(tsm_ctx_text(c), text, sizeof(text) - 1), 0);
+    return 0;
+}
+
+static int check_window(tsm_task *t, const tsm_ctx *c, uint64_t asked)
+{
+    tsm_sym place;
+    uint64_t bytes = tsm_window_bytes(c);
+    EXPECT_EQ(t, bytes >= asked, 1);
+    EXPECT(t, tsm_at(c, bytes - 1, &place), 0);
+    EXPECT_EQ(t, tsm_ptr(c, place, tsm_size(c) - 1) != NULL, 1);
+    EXPECT(t, tsm_at(c, bytes, &place), TSM_ERANGE);
+    return 0;
+}
+
+static int check_names(tsm_task *t, const tsm_ctx *c)
+{
+    static const struct tsm_buffer_info want[] = {
+        {.name = "bytes", .dtype = TSM_U8, .count = 10, .bytes = 10},
+        {.name = "halves", .dtype = TSM_BF16, .count = 7, .bytes = 14},
+        {.name = "doubles", .dtype = TSM_F64, .count = 3, .bytes = 24},
+        {.name = "apart", .dtype = TSM_U32, .count = 4, .bytes = 16},
+    };
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < COUNT(want); i++) {
+        EXPECT(t, check_buffer(t, c, i, &want[i], &end), 0);
+    }
+    EXPECT_EQ(t, (end - 16) % 4096, 0);
+    EXPECT(t, check_no_buffer(t, c, COUNT(want)), 0);
+    return check_no_buffer(t, c, UINT32_MAX);
+}
+
+/* Scalar 0: bytes of a window that were asked for. The domain and a sub-group of it, before and after a refusal. */
+int voc_names(tsm_task *t)
+{
+    static const uint32_t reversed[] = {1, 0};
+    tsm_ctx *c = tsm_task_domain(t, 0), *g = NULL;
+    EXPECT(t, tsm_split(c, reversed, 2, &g), 0);
+    for (int round = 0; round < 2; round++) {
+        EXPECT_EQ(t, strcmp(tsm_ctx_name(c), "names"), 0);
+        EXPECT_EQ(t, tsm_ctx_name(g) == tsm_ctx_name(c), 1);
+        EXPECT_EQ(t, tsm_window_bytes(g), tsm_window_bytes(c));
+        EXPECT(t, check_names(t, c), 0);
+        EXPECT(t, check_names(t, g), 0);
+        EXPECT(t, check_window(t, c, tsm_task_scalar(t, 0)), 0);
+        EXPECT(t, check_window(t, g, tsm_task_scalar(t, 0)), 0);
+        EXPECT(t, tsm_split(c, NULL, 0, &g), TSM_EINVAL);
+    }
+    return 0;
+}
+
+/* Scalar 0: bytes of a window that were asked for. A domain without buffers, with as long a name as there can be. */
+int voc_long_name(tsm_task *t)
+{
+    const tsm_ctx *c = tsm_task_domain(t, 0);
+    EXPECT_EQ(t, strlen(tsm_ctx_name(c)), 63);
+    EXPECT_EQ(t, strspn(tsm_ctx_name(c), "n"), 63);
+    EXPECT(t, check_no_buffer(t, c, 0), 0);
+    return check_window(t, c, tsm_task_scalar(t, 0));
+}
+
 /* ---- waits that end badly ---- */
 
 static int wait_somehow(tsm_ctx *c, uint64_t how)
@@ -518,6 +610,20 @@ int voc_ended(tsm_task *t)
     EXPECT(t, code, TSM_ENOSPC);
     EXPECT(t, wait_somehow(c, (tsm_rank(c) + 1) % 4), TSM_EPEER); /* and each later one */
     return 0;
+}
+
+/* Rank 0 aborts the domain and fails only when the others have failed of it. */
+int voc_abort_and_fail(tsm_task *t)
+{
+    tsm_ctx *c = tsm_task_domain(t, 0);
+    if (tsm_rank(c) != 0) {
+        return tsm_signal_wait_until(c, at(c, 64), TSM_EQ, 1, NULL, -1);
+    }
+    EXPECT(t, tsm_abort(c, -9), 0);
+    while (tsm_status(c, NULL, NULL) != TSM_EABORTED) {
+        sched_yield();
+    }
+    return tsm_fail(t, "why rank 0 aborts");
 }
 
 /* Scalar 0: rounds, 1: nanoseconds. Wait, all and any end at their time, not before, and may be repeated. */

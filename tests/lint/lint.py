@@ -55,7 +55,7 @@ def list_files():
         for folder, subfolders, files in os.walk(ROOT):
             subfolders[:] = [s for s in subfolders if s not in ("build", ".venv", ".git", "__pycache__")]
             names += [os.path.relpath(os.path.join(folder, f), ROOT) for f in files]
-    return sorted(set(name for name in names if (ROOT / name).is_file()))
+    return sorted({name for name in names if (ROOT / name).is_file()})
 
 
 class Tree:
@@ -119,7 +119,7 @@ def check_licence(tree):
     for name in tree.text:
         if name.endswith((".c", ".h")):
             expected = [f"/* {line} */" for line in wanted]
-        elif name.endswith((".py", ".cmake", ".sh", "CMakeLists.txt")) or tree.is_script(name):
+        elif name.endswith((".py", ".pyi", ".cmake", ".sh", ".toml", "CMakeLists.txt")) or tree.is_script(name):
             expected = [f"# {line}" for line in wanted]
         else:
             continue
@@ -156,6 +156,23 @@ def check_includes(tree):
                 yield name, number, f"{room} may not include {top} (only {', '.join(allowed)})"
 
 
+def check_python_includes(tree):
+    """The extension module of Python sees of Transom what every user sees: the public headers."""
+    own = {name.removeprefix("python/src/") for name in tree.named(".h") if name.startswith("python/src/")}
+    for name in tree.named(".c", ".h"):
+        if not name.startswith("python/src/"):
+            continue
+        for number, line in tree.lines(name):
+            match = INCLUDE.match(line)
+            if not match:
+                continue
+            bracket, target = match.groups()
+            if bracket == '"' and target not in own:
+                yield name, number, f'"{target}" is no header of python/src'
+            elif target.startswith("transom/") and f"include/{target}" not in tree.text:
+                yield name, number, f"{target} is no public header"
+
+
 def check_public_headers(tree):
     """Public headers include only each other and headers of standard C."""
     for name in tree.named(".h"):
@@ -171,7 +188,7 @@ def check_public_headers(tree):
 def check_file_length(tree):
     """No source file is longer than 900 lines."""
     for name in tree.text:
-        if name.endswith((".c", ".h", ".py", ".cmake", ".sh")) or tree.is_script(name):
+        if name.endswith((".c", ".h", ".py", ".pyi", ".cmake", ".sh")) or tree.is_script(name):
             count = len(tree.text[name].splitlines())
             if count > FILE_LINES_MAX:
                 yield name, FILE_LINES_MAX + 1, f"{count} lines, at most {FILE_LINES_MAX}"
@@ -277,6 +294,28 @@ def check_man_pages(tree):
         yield match.group(1), int(match.group(2)), match.group(3)
 
 
+def check_python(tree):
+    """ruff has nothing to say (pyproject.toml); the package, examples and new benchmarks are as it formats them."""
+    files = tree.named(".py", ".pyi")
+    if not files:
+        return
+    command = [need("ruff"), "check", "--quiet", "--output-format=concise", *files]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    for match in re.finditer(r"^(.+?):(\d+):\d+: (.*)$", run.stdout, flags=re.M):
+        yield match.group(1), int(match.group(2)), match.group(3)
+    if run.returncode > 1:
+        yield "pyproject.toml", 1, f"ruff check: {run.stderr.strip()}"
+
+    formatted = [name for name in files if name.startswith(("python/", "examples/", "bench/python/"))]
+    command = [need("ruff"), "format", "--check", "--output-format=concise", *formatted]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    found = re.findall(r"^(.+?):(\d+):\d+: unformatted", run.stdout, flags=re.M)
+    for name, number in found:
+        yield name, int(number), "not as ruff formats it; run ./dev format"
+    if run.returncode != 0 and not found:
+        yield "pyproject.toml", 1, f"ruff format: {run.stdout.strip()} {run.stderr.strip()}"
+
+
 def check_version(tree):
     """The public header states the version that CMakeLists.txt states."""
     cmake = re.search(r"project\([^)]*\bVERSION\s+([\d.]+)", tree.text["CMakeLists.txt"])
@@ -297,6 +336,7 @@ CHECKS = [
     check_format,
     check_licence,
     check_includes,
+    check_python_includes,
     check_public_headers,
     check_file_length,
     check_function_length,
@@ -306,19 +346,23 @@ CHECKS = [
     check_links,
     check_shell,
     check_man_pages,
+    check_python,
     check_version,
 ]
 
 
 def need(tool):
-    if not shutil.which(tool):
+    """The tool's path: beside this interpreter (build/venv) or on PATH."""
+    here = os.path.dirname(sys.executable)
+    path = shutil.which(tool, path=here) or shutil.which(tool)
+    if not path:
         sys.exit(f"lint: {tool} is missing; ./dev lint installs it")
-    return tool
+    return path
 
 
 def main():
     tree = Tree()
-    findings = sorted(set(finding for check in CHECKS for finding in check(tree)))
+    findings = sorted({finding for check in CHECKS for finding in check(tree)})
     for name, line, message in findings:
         print(f"{name}:{line}: {message}")
     if findings:
