@@ -125,6 +125,15 @@ static uint64_t bits_of(double value)
     return tsm_scalar_f64(value);
 }
 
+static int add_float(struct args *a, PyObject *o)
+{
+    double value = PyFloat_AsDouble(o);
+    if (value == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    return add_entry(a, ARGUMENT_FLOAT, tsm_scalar_f32((float)value), bits_of(value), NULL);
+}
+
 /* A number that is one element of the buffer protocol: of NumPy, of ctypes. 1: it is none. */
 static int add_element(struct args *a, PyObject *o)
 {
@@ -143,8 +152,9 @@ static int add_element(struct args *a, PyObject *o)
     int shift = 64 - 8 * (int)(dtype ? tsm_dtype_bytes(dtype) : 8);
     switch (dtype) {
     case 0:
-    case TSM_F16:
         return 1;
+    case TSM_F16:
+        return add_float(a, o);
     case TSM_F32:
         return add_entry(a, ARGUMENT_F32, bits, bits, NULL);
     case TSM_F64:
@@ -185,8 +195,7 @@ static int add_int(struct args *a, PyObject *o)
 static int add_number(struct args *a, PyObject *o)
 {
     if (PyFloat_Check(o)) {
-        double value = PyFloat_AsDouble(o);
-        return add_entry(a, ARGUMENT_FLOAT, tsm_scalar_f32((float)value), bits_of(value), NULL);
+        return add_float(a, o);
     }
     if (PyBool_Check(o)) {
         return add_entry(a, ARGUMENT_BOOL, o == Py_True, o == Py_True, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Copyright The Transom Authors */
 /*
- * The exchange format DLPack, as far as it is used here: the struct behind a capsule named "dltensor".
+ * The exchange format DLPack, as far as it is used here: what is behind a capsule named "dltensor", and since version 1.0 of
+ * the format "dltensor_versioned".
  * Specification: https://dmlc.github.io/dlpack/latest/c_api.html
  */
 #ifndef PYTHON_DLPACK_H
@@ -33,6 +34,15 @@ struct dlpack_managed {
     struct dlpack_tensor tensor;
     void *context;
     void (*deleter)(struct dlpack_managed *);
+};
+
+enum { DLPACK_READ_ONLY = 1 }; /* of flags */
+struct dlpack_managed_versioned {
+    uint32_t major, minor;
+    void *context;
+    void (*deleter)(struct dlpack_managed_versioned *);
+    uint64_t flags;
+    struct dlpack_tensor tensor;
 };
 
 static inline struct dlpack_dtype dlpack_from_dtype(int dtype)

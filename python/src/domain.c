@@ -75,10 +75,14 @@ static PyObject *spec_get(PyObject *o, void *closure)
 static PyObject *spec_repr(PyObject *o)
 {
     const struct spec *self = (struct spec *)o;
-    return PyUnicode_FromFormat("CommBufferSpec(%R, '%s', count=%llu, nbytes=%llu)", self->name,
+    char align[32] = "";
+    if (self->spec.align != 0) {
+        PyOS_snprintf(align, sizeof(align), ", align=%llu", (unsigned long long)self->spec.align);
+    }
+    return PyUnicode_FromFormat("CommBufferSpec(%R, '%s', count=%llu, nbytes=%llu%s)", self->name,
                                 self->spec.dtype ? dtype_long_name(self->spec.dtype) : "uint8",
                                 (unsigned long long)self->spec.count,
-                                (unsigned long long)self->spec.bytes);
+                                (unsigned long long)self->spec.bytes, align);
 }
 
 static int spec_traverse(PyObject *o, visitproc visit, void *arg)
@@ -332,7 +336,7 @@ static int read_asked(PyObject *const *values, struct asked *a)
     if (text_read(values[0], "name", &a->opts.name) != 0 || keep < 0) {
         return -1;
     }
-    if (int_read(values[2], "window_size", 1, INT64_C(1) << 46, &bytes) != 0 ||
+    if (int_read(values[2], "window_size", 1, (INT64_C(1) << 46) - 1, &bytes) != 0 ||
         read_chips(values[1], &a->chip_tuple, &a->chips, &a->opts.chip_count) != 0 ||
         read_buffers(values[3], &a->buffer_tuple, &a->specs, &a->opts.buffer_count) != 0) {
         return -1;

@@ -140,19 +140,36 @@ static PyObject *orch_alloc(PyObject *o, PyObject *const *args, Py_ssize_t count
     return rc == 0 ? tensor_new(&t, NULL, false, false) : worker_raise(w, rc);
 }
 
+/* A chip by number, or HOST. */
+static int place_read(const struct worker *w, PyObject *o, int *ret)
+{
+    int64_t chip;
+    if (int_read(o, "worker", INT64_MIN, INT64_MAX, &chip) != 0) {
+        return -1;
+    }
+    if (chip != TSM_HOST && (chip < 0 || chip >= (int64_t)w->opts.chips)) {
+        PyErr_Format(PyExc_ValueError, "worker is %lld; there are chips 0 to %u, and HOST",
+                     (long long)chip, w->opts.chips - 1);
+        return -1;
+    }
+    *ret = (int)chip;
+    return 0;
+}
+
 static PyObject *orch_malloc(PyObject *o, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     static struct signature s = {"malloc", {"worker", "size"}, 2, 2, {0}};
     struct worker *w = orch_enter(o);
     PyObject *values[2];
-    int64_t chip, bytes;
+    int chip;
+    int64_t bytes;
     void *data = NULL;
     if (!w || signature_read(&s, args, count, names, values) != 0 ||
-        int_read(values[0], "worker", TSM_HOST, (int64_t)w->opts.chips - 1, &chip) != 0 ||
+        place_read(w, values[0], &chip) != 0 ||
         int_read(values[1], "size", 1, INT64_MAX, &bytes) != 0) {
         return NULL;
     }
-    int rc = tsm_malloc(((struct orch *)o)->o, (int)chip, (uint64_t)bytes, &data);
+    int rc = tsm_malloc(((struct orch *)o)->o, chip, (uint64_t)bytes, &data);
     return rc == 0 ? PyLong_FromVoidPtr(data) : worker_raise(w, rc);
 }
 
@@ -161,14 +178,13 @@ static PyObject *orch_free(PyObject *o, PyObject *const *args, Py_ssize_t count,
     static struct signature s = {"free", {"worker", "data"}, 2, 2, {0}};
     struct worker *w = orch_enter(o);
     PyObject *values[2];
-    int64_t chip;
+    int chip;
     uint64_t data;
     if (!w || signature_read(&s, args, count, names, values) != 0 ||
-        int_read(values[0], "worker", TSM_HOST, (int64_t)w->opts.chips - 1, &chip) != 0 ||
-        bits_read(values[1], "data", &data) != 0) {
+        place_read(w, values[0], &chip) != 0 || bits_read(values[1], "data", &data) != 0) {
         return NULL;
     }
-    return outcome(w, tsm_free(((struct orch *)o)->o, (int)chip, (void *)(uintptr_t)data));
+    return outcome(w, tsm_free(((struct orch *)o)->o, chip, (void *)(uintptr_t)data));
 }
 
 /* One side of a copy: an address, a tensor, or (the program's side) any contiguous buffer. */
@@ -246,20 +262,38 @@ static int copy_size(const struct side *dst, const struct side *src, PyObject *s
     return 0;
 }
 
+/* The program's side may be memory of the worker, as a Buffer: then tasks may be in the way there, too. */
+static int wait_program_side(const struct worker *w, const struct side *s, uint64_t bytes,
+                             int access)
+{
+    int rc = tsm_host_wait(w->w, s->data, bytes, access);
+    return rc == TSM_ERANGE ? 0 : rc; /* it is not */
+}
+
+static int copy_bytes(const struct worker *w, tsm_orch *orch, int chip, const struct side *dst,
+                      const struct side *src, uint64_t bytes, bool is_to)
+{
+    int rc = is_to ? wait_program_side(w, src, bytes, TSM_READ)
+                   : wait_program_side(w, dst, bytes, TSM_WRITE);
+    if (rc != 0) {
+        return rc;
+    }
+    return is_to ? tsm_copy_to(orch, chip, dst->data, src->data, bytes)
+                 : tsm_copy_from(orch, chip, dst->data, src->data, bytes);
+}
+
 static PyObject *copy(PyObject *o, PyObject *const *values, bool is_to)
 {
     struct worker *w = orch_enter(o);
     struct side dst = {0}, src = {0};
-    int64_t chip;
+    int chip;
     uint64_t bytes;
     PyObject *ret = NULL;
-    if (w && int_read(values[0], "worker", TSM_HOST, (int64_t)w->opts.chips - 1, &chip) == 0 &&
+    if (w && place_read(w, values[0], &chip) == 0 &&
         read_side(values[1], "dst", !is_to, &dst) == 0 &&
         read_side(values[2], "src", false, &src) == 0 &&
         copy_size(&dst, &src, values[3], &bytes) == 0) {
-        tsm_orch *orch = ((struct orch *)o)->o;
-        ret = outcome(w, is_to ? tsm_copy_to(orch, (int)chip, dst.data, src.data, bytes)
-                               : tsm_copy_from(orch, (int)chip, dst.data, src.data, bytes));
+        ret = outcome(w, copy_bytes(w, ((struct orch *)o)->o, chip, &dst, &src, bytes, is_to));
     }
     side_fini(&dst);
     side_fini(&src);

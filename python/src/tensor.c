@@ -352,66 +352,141 @@ static int buffer_get(PyObject *o, Py_buffer *view, int flags)
 
 /* ---- DLPack ---- */
 
+/* One of the two structs, what it needs, and what keeps the bytes. */
 struct dlpack_export {
-    struct dlpack_managed managed;
+    union {
+        struct dlpack_managed managed;
+        struct dlpack_managed_versioned versioned;
+    };
     PyObject *buffer;
     int64_t shape[TSM_DIMS_MAX], strides[TSM_DIMS_MAX];
 };
 
-static void dlpack_delete(struct dlpack_managed *m)
+static void export_delete(void *p)
 {
-    struct dlpack_export *e = (struct dlpack_export *)m;
+    struct dlpack_export *e = p;
     PyGILState_STATE state = PyGILState_Ensure();
     Py_DECREF(e->buffer);
     PyGILState_Release(state);
     free(e);
 }
 
+static void managed_delete(struct dlpack_managed *m)
+{
+    export_delete(m);
+}
+
+static void versioned_delete(struct dlpack_managed_versioned *m)
+{
+    export_delete(m);
+}
+
+/* A consumer that took it has given the capsule another name. */
 static void capsule_delete(PyObject *capsule)
 {
-    /* A consumer that took it has given the capsule another name. */
-    if (PyCapsule_IsValid(capsule, "dltensor")) {
-        struct dlpack_managed *m = PyCapsule_GetPointer(capsule, "dltensor");
-        m->deleter(m);
+    static const char *const names[] = {"dltensor", "dltensor_versioned"};
+    for (int i = 0; i < 2; i++) {
+        if (PyCapsule_IsValid(capsule, names[i])) {
+            export_delete(PyCapsule_GetPointer(capsule, names[i]));
+            return;
+        }
     }
 }
 
-static PyObject *buffer_dlpack(PyObject *o, PyObject *args, PyObject *kwargs)
+static struct dlpack_export *export_new(struct tensor *self)
 {
-    struct tensor *self = (struct tensor *)o;
-    (void)args;
-    (void)kwargs;
-    if (self->memory && !memory_is_there(self->memory)) {
-        core_raise(TSM_ECLOSED, "the worker is closed: its buffers are gone");
-        return NULL;
-    }
-    if (self->readonly) {
-        PyErr_SetString(PyExc_BufferError,
-                        "an input of a task is read-only, which DLPack does not know");
-        return NULL;
-    }
     struct dlpack_export *e = malloc(sizeof(*e));
     if (!e) {
-        return PyErr_NoMemory();
+        PyErr_NoMemory();
+        return NULL;
     }
     int64_t item = (int64_t)tsm_dtype_bytes(self->t.dtype);
     for (uint32_t d = 0; d < self->t.ndim; d++) {
         e->shape[d] = (int64_t)self->t.shape[d];
         e->strides[d] = self->t.strides[d] / item;
     }
-    e->buffer = Py_NewRef(o);
-    e->managed = (struct dlpack_managed){.tensor = {.data = self->t.data,
-                                                    .device = {DLPACK_CPU, 0},
-                                                    .ndim = self->t.ndim,
-                                                    .dtype = dlpack_from_dtype(self->t.dtype),
-                                                    .shape = e->shape,
-                                                    .strides = e->strides},
-                                         .deleter = dlpack_delete};
-    PyObject *capsule = PyCapsule_New(&e->managed, "dltensor", capsule_delete);
+    e->buffer = Py_NewRef((PyObject *)self);
+    return e;
+}
+
+static PyObject *export_capsule(struct tensor *self, bool versioned)
+{
+    struct dlpack_export *e = export_new(self);
+    if (!e) {
+        return NULL;
+    }
+    const struct dlpack_tensor t = {.data = self->t.data,
+                                    .device = {DLPACK_CPU, 0},
+                                    .ndim = self->t.ndim,
+                                    .dtype = dlpack_from_dtype(self->t.dtype),
+                                    .shape = e->shape,
+                                    .strides = e->strides};
+    if (versioned) {
+        e->versioned =
+            (struct dlpack_managed_versioned){.major = 1,
+                                              .deleter = versioned_delete,
+                                              .flags = self->readonly ? DLPACK_READ_ONLY : 0,
+                                              .tensor = t};
+    } else {
+        e->managed = (struct dlpack_managed){.tensor = t, .deleter = managed_delete};
+    }
+    PyObject *capsule =
+        PyCapsule_New(e, versioned ? "dltensor_versioned" : "dltensor", capsule_delete);
     if (!capsule) {
-        dlpack_delete(&e->managed);
+        export_delete(e);
     }
     return capsule;
+}
+
+/* What the consumer says it knows, and what is asked for that cannot be had. */
+static int read_dlpack_options(PyObject *args, PyObject *kwargs, bool *ret_versioned)
+{
+    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
+    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy = Py_None;
+    long type = DLPACK_CPU, id = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream, &version,
+                                     &device, &copy)) {
+        return -1;
+    }
+    if (stream != Py_None || copy == Py_True ||
+        (device != Py_None &&
+         !PyArg_ParseTuple(device, "ll;dl_device must be a pair of ints", &type, &id))) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_BufferError,
+                            "memory of the host, without a copy and without a stream");
+        }
+        return -1;
+    }
+    if (type != DLPACK_CPU) {
+        PyErr_SetString(PyExc_BufferError, "dl_device: this is memory of the host");
+        return -1;
+    }
+    long major = 0, minor = 0;
+    if (version != Py_None &&
+        !PyArg_ParseTuple(version, "ll;max_version must be a pair of ints", &major, &minor)) {
+        return -1;
+    }
+    *ret_versioned = major >= 1;
+    return 0;
+}
+
+static PyObject *buffer_dlpack(PyObject *o, PyObject *args, PyObject *kwargs)
+{
+    struct tensor *self = (struct tensor *)o;
+    bool versioned = false;
+    if (read_dlpack_options(args, kwargs, &versioned) != 0) {
+        return NULL;
+    }
+    if (self->memory && !memory_is_there(self->memory)) {
+        core_raise(TSM_ECLOSED, "the worker is closed: its buffers are gone");
+        return NULL;
+    }
+    if (self->readonly && !versioned) {
+        PyErr_SetString(PyExc_BufferError,
+                        "an input of a task is read-only, which DLPack knows from version 1.0 on");
+        return NULL;
+    }
+    return export_capsule(self, versioned);
 }
 
 static PyObject *buffer_dlpack_device(PyObject *o, PyObject *unused)
@@ -683,8 +758,8 @@ static PyMethodDef buffer_methods[] = {
     {"numpy", buffer_numpy, METH_NOARGS,
      "numpy($self)\n--\n\nThe same memory as a NumPy array, without a copy."},
     {"__dlpack__", (PyCFunction)(void (*)(void))buffer_dlpack, METH_VARARGS | METH_KEYWORDS,
-     "__dlpack__($self, *, stream=None, **kwargs)\n--\n\nThe same memory for torch.from_dlpack and "
-     "its like."},
+     "__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+     "The same memory for torch.from_dlpack and its like."},
     {"__dlpack_device__", buffer_dlpack_device, METH_NOARGS,
      "__dlpack_device__($self)\n--\n\n(1, 0): memory of the host."},
     {0}};

@@ -21,11 +21,6 @@ GRAD = Spec("grad", "float32", 8)
 SIGNAL = Spec("signal", "uint64", 1)
 
 
-@pytest.fixture
-def forked(worker: Factory) -> Factory:
-    return lambda *args, **options: worker(*args, start_method="fork", **options)
-
-
 # ---- contexts ----
 
 

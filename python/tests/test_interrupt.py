@@ -28,11 +28,6 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture
-def forked(worker: Factory) -> Factory:
-    return lambda *args, **options: worker(*args, start_method="fork", **options)
-
-
 SIGNAL = ts.CommBufferSpec("signal", "uint64", 1)
 
 

@@ -17,11 +17,6 @@ from rig import Gate, add_one, check_works, until
 Factory = Callable[..., ts.Worker]
 
 
-@pytest.fixture
-def forked(worker: Factory) -> Factory:
-    return lambda *args, **options: worker(*args, start_method="fork", **options)
-
-
 # ---- malloc and free ----
 
 
@@ -216,6 +211,25 @@ def test_copy_waits_for_exactly_the_tasks_on_its_bytes(forked: Factory, kernels:
         gate.open()
         orch.copy_from(0, got, t[:4])
         assert got.tolist() == [0, 1, 2, 3]
+
+    w.run(orchestrate)
+
+
+def test_copy_waits_for_the_tasks_on_the_programs_side_too(forked: Factory, kernels: str) -> None:
+    w = forked(1)
+    gate, affine = Gate(w, kernels), w.register(f"{kernels}:affine")
+    x = w.buffer(4)
+
+    def orchestrate(orch: ts.Orchestrator, args: Any, config: Any) -> None:
+        t, got = orch.alloc(4, chip=0), np.empty(4, np.float32)
+        gate.submit(orch, ts.inout(x))
+        orch.submit(affine, ts.inout(x), 0.0, 3.0, chip=0)
+        gate.open()
+        orch.copy_to(0, t, x)  # behind the task that writes x
+        orch.submit(affine, ts.inout(x), 0.0, 7.0, chip=0)
+        orch.copy_from(0, x.numpy(), t)  # behind the task that writes x
+        orch.copy_from(0, got, t)
+        assert (got.tolist(), x.numpy().tolist()) == ([3] * 4, [3] * 4)
 
     w.run(orchestrate)
 

@@ -18,11 +18,6 @@ from rig import Gate, add_one, check_works, is_asleep, send, until, when
 Factory = Callable[..., ts.Worker]
 
 
-@pytest.fixture
-def forked(worker: Factory) -> Factory:
-    return lambda *args, **options: worker(*args, start_method="fork", **options)
-
-
 class DlpackOnly:
     """An array that knows no buffer protocol, as PyTorch's."""
 

@@ -321,6 +321,11 @@ def test_dlpack_of_every_type_and_of_all_shapes(w: ts.Worker) -> None:
     for shape in ((), (0,), (2,) * 8):
         assert np.from_dlpack(w.buffer(shape)).shape == shape
     x = w.buffer(3)
+    np.from_dlpack(x)[1] = 5  # NumPy asks for version 1, which says that it may be written
+    assert x.numpy().tolist() == [0, 5, 0]
+    for options in ({"copy": True}, {"stream": 1}, {"dl_device": (2, 0)}):
+        with pytest.raises(BufferError, match="host"):
+            x.__dlpack__(**options)
     assert x.__dlpack_device__() == (1, 0)
     capsules = [x.__dlpack__(), x.__dlpack__(stream=None), x.__dlpack__(max_version=(1, 0), copy=None, dl_device=None)]
     assert all("dltensor" in repr(c) for c in capsules)

@@ -21,11 +21,6 @@ from rig import Gate, add_one, check_works, is_asleep, join, until, when
 Factory = Callable[..., ts.Worker]
 
 
-@pytest.fixture
-def forked(worker: Factory) -> Factory:
-    return lambda *args, **options: worker(*args, start_method="fork", **options)
-
-
 def in_thread(function: Callable[[], Any]) -> Any:
     """What it returns, or raises, in another thread."""
     outcome: list[Any] = []

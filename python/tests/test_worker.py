@@ -25,12 +25,6 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def forked(worker: Factory) -> Factory:
-    """Quick ones, for what does not depend on the start method."""
-    return lambda *args, **options: worker(*args, start_method="fork", **options)
-
-
-@pytest.fixture
 def fault() -> Iterator[Callable[[str], None]]:
     yield lambda text: os.environ.__setitem__("TRANSOM_FAULT", text)
     os.environ.pop("TRANSOM_FAULT", None)
@@ -420,6 +414,13 @@ def test_callable_of_another_worker_is_refused(forked: Factory) -> None:
     w, other = forked(), forked()
     with pytest.raises(ValueError, match="not one of this worker"):
         run_one(w, other.register(add_one))
+
+
+def test_closed_worker_is_not_entered(worker: Factory) -> None:
+    w = worker(init=False)
+    w.close()
+    with pytest.raises(ts.ClosedError), w:
+        pass
 
 
 def test_callable_has_a_name_and_says_when_the_worker_is_closed(forked: Factory, kernels: str) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _child, _core
+from ._errors import ClosedError
 from ._progress import Progress
 
 _T = TypeVar("_T")
@@ -117,6 +118,8 @@ class Worker(_core.Worker):
         return self
 
     def __enter__(self) -> Worker:
+        if self.state == "closed":
+            raise ClosedError("the worker is closed")
         return self.init() if self.state == "new" else self
 
     def __exit__(

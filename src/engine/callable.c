@@ -403,9 +403,16 @@ static int set_name(tsm_worker *w, struct callable_info *info, const char *name,
     return info->name ? 0 : worker_refuse(w, TSM_ENOMEM, "no memory for a name");
 }
 
-int tsm_register(tsm_worker *w, const char *name, tsm_task_fn *fn, tsm_callable *ret)
+/* Before start, or while the processes can be told. */
+static int check_registering(tsm_worker *w)
 {
     int rc = worker_check(w, CHECK_ANY);
+    return rc != 0 || w->state == WORKER_NEW ? rc : worker_check(w, CHECK_READY);
+}
+
+int tsm_register(tsm_worker *w, const char *name, tsm_task_fn *fn, tsm_callable *ret)
+{
+    int rc = check_registering(w);
     if (rc != 0) {
         return rc;
     }
@@ -448,7 +455,7 @@ static int look_for(tsm_worker *w, const char *path, const char *const *symbols,
 int tsm_register_symbol(tsm_worker *w, const char *path, const char *symbol, const char *name,
                         tsm_callable *ret)
 {
-    int rc = worker_check(w, CHECK_ANY);
+    int rc = check_registering(w);
     if (rc != 0) {
         return rc;
     }
@@ -491,7 +498,7 @@ static int check_callable_opts(tsm_worker *w, const struct tsm_callable_opts *o)
 
 int tsm_register_loaded(tsm_worker *w, const struct tsm_callable_opts *o, tsm_callable *ret)
 {
-    int rc = worker_check(w, CHECK_ANY);
+    int rc = check_registering(w);
     if (rc != 0) {
         return rc;
     }
