@@ -297,17 +297,16 @@ def begin() -> None:
 
 
 def keeper_main() -> None:
-    """The keeper of start method spawn, as python -c "from transom._child import keeper_main; ..." JSON TEXT BACKEND.
+    """The keeper of start method spawn: python -c CODE JSON TEXT BACKEND, where CODE calls this.
 
-    JSON has the program's module path ("path") and what to import before the children are forked ("preload"). TEXT and
-    BACKEND come from the library.
+    JSON has the program's module path ("path"), which CODE has set, and what to import before the children are forked
+    ("preload"). TEXT and BACKEND come from the library.
     """
     from transom import _core
 
     given = json.loads(sys.argv[1])
     arguments = ["transom-keeper", *sys.argv[2:]]
     sys.argv[1:] = []
-    sys.path[:] = given["path"]
     _cloudpickle()  # functions that came by value need it in every child
     for name in given["preload"]:
         with contextlib.suppress(Exception, SystemExit):
