@@ -339,6 +339,19 @@ def test_dlpack_of_every_type_and_of_all_shapes(w: ts.Worker) -> None:
     assert w.stats()["heap_bytes"] == held - 12
 
 
+def test_tensors_of_pytorch_are_the_same_memory(w: ts.Worker, kernels: str) -> None:
+    torch = pytest.importorskip("torch")
+    affine = w.register(f"{kernels}:affine")
+    x = w.buffer((4, 3), torch.float32)
+    t = torch.from_dlpack(x)
+    t.copy_(torch.arange(12).reshape(4, 3))
+    w.run(lambda orch, args, config: orch.submit(affine, ts.inout(t[1:3].reshape(6)), 2.0, 1.0, chip=0))
+    assert t.tolist() == [[0, 1, 2], [7, 9, 11], [13, 15, 17], [9, 10, 11]]
+    assert torch.from_dlpack(w.buffer(2, torch.bfloat16)).dtype is torch.bfloat16
+    with pytest.raises(ValueError, match="not memory of this worker"):
+        w.run(lambda orch, args, config: orch.submit(affine, ts.inout(torch.zeros(3)), 1.0, 0.0))
+
+
 def test_view_is_alive_as_long_as_what_was_made_of_it(w: ts.Worker) -> None:
     gc.collect()
     held = w.stats()["heap_bytes"]
