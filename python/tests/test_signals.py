@@ -37,6 +37,7 @@ def test_signal_is_set_and_added_to(team: Team) -> None:
         tp.sync()
         for place, op in (("s", "add"), (tp["s"][1:2], "set"), (("s", 2, 3), "add")):
             tp.signal(place, 2, right, op)
+            tp.fence()
             tp.signal(place=place, value=1, rank=right, op="add", strong=True)
         tp.sync()
         assert tp["s"].tolist() == [8, 3, 3, 0, 0, 0, 0, 0]
@@ -52,13 +53,16 @@ def test_signal_is_signed_only_where_its_place_is(team: Team) -> None:
         offset = tp["s"].__array_interface__["data"][0] - base
         for name in ("s", "u", "raw"):
             tp.signal(name, -1, tp.rank)
+        tp.quiet()
         for place, value in (("s", -1), (tp["s"], -1), ("u", 2**64 - 1), ("raw", 2**64 - 1), (offset, 2**64 - 1)):
             assert tp.signal_fetch(place) == value
             assert tp.wait_until(place, "==", value) == value
             assert tp.wait_until(place, ">", 1) == value  # unsigned
             assert tp.test(place, ">=", 2**63) and not tp.test(place, "<", 5)
         tp.signal("u", 2**64 - 1, tp.rank)
+        tp.fence()
         tp.signal("u", 2, tp.rank, "add")
+        tp.quiet()
         assert tp.signal_fetch("u") == 1
 
     team.group(exchange, chips=[0], buffers=SIGNALS)
