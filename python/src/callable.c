@@ -171,7 +171,7 @@ static PyObject *callable_get(PyObject *o, void *closure)
     case 1:
         return PyBool_FromLong(c->is_python);
     default:
-        return PyBool_FromLong(c->registered && strcmp(c->worker->state, "closed") != 0);
+        return PyBool_FromLong(c->registered && c->worker->state != STATE_CLOSED);
     }
 }
 

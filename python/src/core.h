@@ -32,7 +32,6 @@ PyObject *core_exception(const struct tsm_error *e);
 int core_raise_worker(const tsm_worker *w, int code);
 /* The exception that is set, as an object with its traceback; it is cleared. */
 PyObject *core_take_exception(void);
-int error_init(PyObject *module);
 
 /* ---- objects with references (all types here take part in garbage collection) ---- */
 

@@ -7,8 +7,6 @@
  */
 #include "host.h"
 
-#include <string.h>
-
 PyTypeObject *domain_type, *spec_type;
 static PyTypeObject *context_type;
 
@@ -525,7 +523,7 @@ static PyObject *domain_freed(PyObject *o, void *closure)
 {
     struct domain *d = (struct domain *)o;
     (void)closure;
-    if (strcmp(d->worker->state, "closed") == 0) {
+    if (d->worker->state == STATE_CLOSED) {
         return PyBool_FromLong(1);
     }
     if (worker_enter(d->worker) != 0) {

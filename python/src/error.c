@@ -61,10 +61,3 @@ PyObject *core_take_exception(void)
     Py_XDECREF(trace);
     return value;
 }
-
-int error_init(PyObject *module)
-{
-    (void)module;
-    make = NULL;
-    return 0;
-}

@@ -16,11 +16,13 @@ struct discarded {
     tsm_run *run; /* or NULL */
 };
 
+enum state { STATE_NEW, STATE_READY, STATE_FAILED, STATE_CLOSED };
+
 struct worker {
     PyObject_HEAD tsm_worker *w;
     struct tsm_worker_opts opts; /* as given; backend and keeper are not kept */
     unsigned long thread;
-    const char *state; /* "new", "ready", "failed", "closed" */
+    enum state state;
     struct call *call; /* the orchestration function that executes */
     PyObject *live;    /* dict: name of a live domain -> CommDomainHandle */
     PyObject *counts;  /* dict: value of a callable -> how many handles */

@@ -6,7 +6,6 @@
  */
 #include "host.h"
 
-#include <string.h>
 #include <sys/mman.h>
 
 static PyTypeObject *memory_type;
@@ -33,7 +32,7 @@ bool memory_is_there(PyObject *o)
         return true;
     }
     const struct worker *w = ((struct memory *)o)->worker;
-    return w && (strcmp(w->state, "closed") != 0 || w->host_base);
+    return w && (w->state != STATE_CLOSED || w->host_base);
 }
 
 void memory_unmap_host(struct worker *self)
@@ -50,7 +49,7 @@ static int memory_clear(PyObject *o)
     struct worker *w = m->worker;
     m->worker = NULL;
     if (w) {
-        if (strcmp(w->state, "closed") != 0) {
+        if (w->state != STATE_CLOSED) {
             worker_discard(w, m->data, NULL);
         }
         if (--w->memories == 0) {

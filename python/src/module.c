@@ -80,7 +80,7 @@ static PyMethodDef functions[] = {
 
 static int execute(PyObject *module)
 {
-    if (error_init(module) != 0 || tensor_init(module) != 0 || args_module_init(module) != 0 ||
+    if (tensor_init(module) != 0 || args_module_init(module) != 0 ||
         domain_module_init(module) != 0 || worker_module_init(module) != 0 ||
         memory_module_init(module) != 0 || callable_module_init(module) != 0 ||
         submit_module_init(module) != 0 || run_module_init(module) != 0 ||

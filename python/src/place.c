@@ -40,14 +40,10 @@ static int memory_of_buffer(PyObject *o, const char *what, struct memory *m)
 static int memory_of_tensor(PyObject *o, const char *what, struct memory *m)
 {
     struct tsm_tensor t;
-    if (tensor_read(o, what, &t) != 0) {
+    if (tensor_read(o, what, &t) != 0 || tensor_bytes(&t, &m->local.bytes) != 0) {
         return -1;
     }
     m->local.data = t.data;
-    m->local.bytes = tsm_dtype_bytes(t.dtype);
-    for (uint32_t d = 0; d < t.ndim; d++) {
-        m->local.bytes *= t.shape[d];
-    }
     m->local.dtype = t.dtype;
     m->local.owner = Py_NewRef(o);
     m->contiguous = !t.stride_given;

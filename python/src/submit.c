@@ -123,7 +123,6 @@ static int read_config(PyObject *o, struct tsm_call *call)
 /* Ids of tasks to follow. */
 struct after {
     tsm_task_id ids_inline[16], *ids;
-    uint32_t count;
 };
 
 /* What submit returned: 64 bits, of which the highest may be set. */
@@ -145,10 +144,10 @@ static int read_id(PyObject *o, Py_ssize_t index, tsm_task_id *ret)
     return above == 1 ? 0 : -1;
 }
 
-static int read_after(PyObject *o, struct after *a)
+/* Enters them into the call; they live as long as *a. */
+static int read_after(PyObject *o, struct after *a, struct tsm_call *call)
 {
     a->ids = a->ids_inline;
-    a->count = 0;
     if (!o || (PyTuple_Check(o) && PyTuple_Size(o) == 0)) {
         return 0;
     }
@@ -167,7 +166,8 @@ static int read_after(PyObject *o, struct after *a)
     for (Py_ssize_t i = 0; i < count && rc == 0; i++) {
         rc = read_id(PyTuple_GetItem(list, i), i, &a->ids[i]);
     }
-    a->count = (uint32_t)count;
+    call->after = a->ids;
+    call->after_count = (uint32_t)count;
     Py_DECREF(list);
     return rc;
 }
@@ -283,12 +283,10 @@ static int read_options(struct signature *s, PyObject *const *args, Py_ssize_t c
     after->ids = after->ids_inline;
     if (signature_read(s, args + count, 0, names, options) != 0 ||
         read_blocks(options[2], &blocks) != 0 || read_limit(options[3], &call->limit_ns) != 0 ||
-        read_after(options[1], after) != 0) {
+        read_after(options[1], after, call) != 0) {
         return -1;
     }
     call->blocks = (uint32_t)blocks;
-    call->after = after->ids;
-    call->after_count = after->count;
     return 0;
 }
 
@@ -464,9 +462,7 @@ PyObject *orch_submit_next_level(PyObject *o, PyObject *const *args, Py_ssize_t 
     if (w && signature_read(&s, args, count, names, values) == 0 &&
         read_config(values[2], &call) == 0 &&
         chip_read(w, values[3], "worker", false, &call.chip) == 0 &&
-        read_after(values[4], &after) == 0) {
-        call.after = after.ids;
-        call.after_count = after.count;
+        read_after(values[4], &after, &call) == 0) {
         ret = submit_prepared(w, ((struct orch *)o)->o, values[0], values[1], &call);
     }
     after_fini(&after);
@@ -482,9 +478,7 @@ PyObject *orch_submit_sub(PyObject *o, PyObject *const *args, Py_ssize_t count, 
     struct after after = {.ids = after.ids_inline};
     PyObject *ret = NULL;
     if (w && signature_read(&s, args, count, names, values) == 0 &&
-        read_after(values[2], &after) == 0) {
-        call.after = after.ids;
-        call.after_count = after.count;
+        read_after(values[2], &after, &call) == 0) {
         ret = submit_prepared(w, ((struct orch *)o)->o, values[0], values[1], &call);
     }
     after_fini(&after);
@@ -540,9 +534,7 @@ PyObject *orch_submit_next_level_group(PyObject *o, PyObject *const *args, Py_ss
     }
     if (read_config(values[2], &call) == 0 &&
         read_chips(w, values[3], "workers", &chips, &chip_count) == 0 &&
-        read_after(values[4], &after) == 0) {
-        call.after = after.ids;
-        call.after_count = after.count;
+        read_after(values[4], &after, &call) == 0) {
         ret = submit_list(w, ((struct orch *)o)->o, values[0], values[1], chips, chip_count, &call);
     }
     PyMem_Free(chips);
@@ -559,9 +551,7 @@ PyObject *orch_submit_sub_group(PyObject *o, PyObject *const *args, Py_ssize_t c
     struct tsm_call call = {0};
     struct after after = {.ids = after.ids_inline};
     if (w && signature_read(&s, args, count, names, values) == 0 &&
-        read_after(values[2], &after) == 0) {
-        call.after = after.ids;
-        call.after_count = after.count;
+        read_after(values[2], &after, &call) == 0) {
         ret = submit_list(w, ((struct orch *)o)->o, values[0], values[1], NULL, 0, &call);
     }
     after_fini(&after);

@@ -19,7 +19,7 @@ static void give_back(struct worker *self)
     Py_ssize_t count = self->discarded_count;
     self->discarded_count = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (self->discarded[i].buffer && strcmp(self->state, "closed") != 0) {
+        if (self->discarded[i].buffer && self->state != STATE_CLOSED) {
             tsm_buffer_destroy(self->w, self->discarded[i].buffer);
         }
         tsm_run_release(self->discarded[i].run);
@@ -51,10 +51,10 @@ int worker_enter_ready(struct worker *self)
     if (worker_enter(self) != 0) {
         return -1;
     }
-    if (strcmp(self->state, "closed") == 0) {
+    if (self->state == STATE_CLOSED) {
         return core_raise(TSM_ECLOSED, "the worker is closed");
     }
-    if (strcmp(self->state, "new") == 0) {
+    if (self->state == STATE_NEW) {
         return core_raise(TSM_ESTATE,
                           "the worker is not started: call init(), or use it in a with statement");
     }
@@ -64,7 +64,7 @@ int worker_enter_ready(struct worker *self)
 PyObject *worker_raise(struct worker *self, int code)
 {
     if (code == TSM_EWORKER_FAILED) {
-        self->state = "failed";
+        self->state = STATE_FAILED;
     }
     if (code != TSM_EINTERRUPTED || !PyErr_Occurred()) {
         core_raise_worker(self->w, code);
@@ -265,7 +265,7 @@ static int worker_make(PyObject *o, PyObject *args, PyObject *kwargs)
     struct tsm_sleep_hooks hooks = {sizeof(hooks), sleep_begin, sleep_end, is_interrupted, self};
     tsm_worker_set_sleep_hooks(self->w, &hooks);
     self->thread = PyThread_get_thread_ident();
-    self->state = "new";
+    self->state = STATE_NEW;
     return 0;
 }
 
@@ -289,7 +289,7 @@ static PyObject *worker_start(PyObject *o, PyObject *unused)
     if (rc != 0) {
         return worker_raise(self, rc);
     }
-    self->state = "ready";
+    self->state = STATE_READY;
     callables_forget_inherited(self);
     return Py_NewRef(Py_None);
 }
@@ -299,7 +299,7 @@ static PyObject *worker_start(PyObject *o, PyObject *unused)
 /* After the library has closed it. */
 static void set_closed(struct worker *self)
 {
-    self->state = "closed";
+    self->state = STATE_CLOSED;
     callables_forget_inherited(self);
     domains_end_of_worker(self);
     for (Py_ssize_t i = 0; i < self->flying_count; i++) {
@@ -317,13 +317,13 @@ static PyObject *worker_close(PyObject *o, PyObject *unused)
     struct worker *self = (struct worker *)o;
     PyObject *type = NULL, *value = NULL, *trace = NULL;
     (void)unused;
-    if (!self->w || strcmp(self->state, "closed") == 0) {
+    if (!self->w || self->state == STATE_CLOSED) {
         return Py_NewRef(Py_None);
     }
     if (worker_enter(self) != 0) {
         return NULL;
     }
-    if (strcmp(self->state, "new") != 0 && self->memories != 0) {
+    if (self->state != STATE_NEW && self->memories != 0) {
         tsm_worker_keep_host(self->w, &self->host_base, &self->host_bytes);
     }
     int rc = tsm_worker_close(self->w);
@@ -401,16 +401,17 @@ static PyObject *worker_pid(PyObject *o, PyObject *place)
     if (int_read(place, "place", 0, (int64_t)self->opts.chips + self->opts.subs - 1, &n) != 0) {
         return NULL;
     }
-    bool ready = self->w && strcmp(self->state, "ready") == 0;
+    bool ready = self->w && self->state == STATE_READY;
     return PyLong_FromLong(ready ? tsm_worker_pid(self->w, (int)n) : 0);
 }
 
 static PyObject *worker_get(PyObject *o, void *closure)
 {
+    static const char *const state_names[] = {"new", "ready", "failed", "closed"};
     struct worker *self = (struct worker *)o;
     switch ((int)(uintptr_t)closure) {
     case 0:
-        return PyUnicode_FromString(self->state ? self->state : "new");
+        return PyUnicode_FromString(state_names[self->state]);
     case 1:
         return PyLong_FromUnsignedLong(self->opts.chips);
     case 2:
@@ -421,7 +422,7 @@ static PyObject *worker_get(PyObject *o, void *closure)
         return self->live ? PyDict_Copy(self->live) : PyDict_New();
     default:
         return PyLong_FromUnsignedLongLong(
-            self->w && strcmp(self->state, "ready") == 0 ? tsm_worker_tasks_done(self->w) : 0);
+            self->w && self->state == STATE_READY ? tsm_worker_tasks_done(self->w) : 0);
     }
 }
 
@@ -475,7 +476,7 @@ static void worker_dealloc(PyObject *o)
     struct worker *self = (struct worker *)o;
     PyObject_GC_UnTrack(o);
     worker_clear(o);
-    if (self->w && strcmp(self->state, "closed") == 0) {
+    if (self->w && self->state == STATE_CLOSED) {
         tsm_worker_destroy(self->w);
     } else if (self->w) {
         tsm_worker_abandon(self->w);

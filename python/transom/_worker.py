@@ -108,10 +108,6 @@ class Worker(_core.Worker):
             ForkUnsafeError: start method fork in a process with other threads.
             TimeoutError, RuntimeError: a process did not start; nothing is left, and init may be called again.
         """
-        if self.start_method == "fork":
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()  # what is buffered would be written by each child again
         with _thread_limits(self.chips + self.subs, self.start_method):
             self._start()
         _open.add(self)
