@@ -194,13 +194,14 @@ int sys_kill(pid_t pid, int signal)
     return enter(SYS_CALL_KILL) ? -1 : kill(pid, signal);
 }
 
-void sys_futex_wait(a32 *word, uint32_t value, int64_t timeout_ns)
+bool sys_futex_wait(a32 *word, uint32_t value, int64_t timeout_ns)
 {
     if (enter(SYS_CALL_FUTEX_WAIT)) {
-        return;
+        return false;
     }
     struct timespec t = {timeout_ns / 1000000000, timeout_ns % 1000000000};
-    syscall(SYS_futex, word, FUTEX_WAIT, value, timeout_ns < 0 ? NULL : &t, NULL, 0);
+    long rc = syscall(SYS_futex, word, FUTEX_WAIT, value, timeout_ns < 0 ? NULL : &t, NULL, 0);
+    return rc != 0 && errno == ETIMEDOUT;
 }
 
 void sys_futex_wake(a32 *word)

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -65,8 +66,8 @@ int sys_poll(struct pollfd *fds, uint32_t count, int64_t timeout_ns);
 /* Reaps one child (pid > 0, or -1 for any) without blocking. pid, 0 when none is dead, -1. */
 pid_t sys_reap(pid_t pid, int *ret_status);
 int sys_kill(pid_t pid, int signal);
-/* Sleeps while *word == value, at most timeout_ns (< 0: for ever). Returns for any reason. */
-void sys_futex_wait(a32 *word, uint32_t value, int64_t timeout_ns);
+/* Sleeps while *word == value, at most timeout_ns (< 0: for ever). Returns for any reason; true: the time is over. */
+bool sys_futex_wait(a32 *word, uint32_t value, int64_t timeout_ns);
 void sys_futex_wake(a32 *word);
 /* Adds one to an eventfd; never blocks. */
 void sys_event_signal(int fd);

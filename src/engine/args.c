@@ -206,6 +206,7 @@ static int locate_spans(tsm_worker *w, struct plan *p, struct use *u, const char
         return rc;
     }
     u->domain = at.domain;
+    p->names |= at.domain != NULL;
     return check_place(w, p, &at, what);
 }
 
@@ -246,6 +247,8 @@ static int plan_tensor(tsm_worker *w, struct plan *p, const struct tsm_tensor *t
 {
     int rc = check_and_fill(w, p, t, "tensor", u);
     if (rc == 0) {
+        p->spans += u->span_count + (u->allocate != 0);
+        p->allocates |= u->allocate != 0;
         return 0;
     }
     struct place_name what = name_of(member, "tensor", i);
@@ -315,15 +318,11 @@ static int check_arrays(tsm_worker *w, const struct tsm_call *call, int member)
     return check_array(w, "after", call->after, call->after_count, member);
 }
 
-static uint64_t record_bytes(const struct tsm_call *call)
+/* Of the record, but for the waits and what each tensor takes. */
+static uint64_t fixed_bytes(const struct tsm_call *call)
 {
-    uint64_t bytes =
-        sizeof(struct record) + (uint64_t)call->domain_count * sizeof(struct record_domain) +
-        (uint64_t)call->scalar_count * 8 + round_up((uint64_t)call->tensor_count * 2, 8);
-    for (uint32_t i = 0; i < call->tensor_count && bytes < RECORD_BYTES_MAX; i++) {
-        bytes += sizeof(struct record_tensor) + call->tensors[i].ndim * 16u;
-    }
-    return bytes;
+    return sizeof(struct record) + (uint64_t)call->domain_count * sizeof(struct record_domain) +
+           (uint64_t)call->scalar_count * 8 + round_up((uint64_t)call->tensor_count * 2, 8);
 }
 
 int plan_call(tsm_worker *w, const struct tsm_call *call, int member, struct use *uses,
@@ -339,13 +338,15 @@ int plan_call(tsm_worker *w, const struct tsm_call *call, int member, struct use
         (rc = check_arrays(w, call, member)) != 0 || (rc = check_domains(w, call, member)) != 0) {
         return rc;
     }
+    p->names = call->domain_count != 0;
+    uint64_t bytes = fixed_bytes(call);
     for (uint32_t i = 0; i < call->tensor_count; i++) {
         rc = plan_tensor(w, p, &call->tensors[i], member, i, &uses[i]);
         if (rc != 0) {
             return rc;
         }
+        bytes += sizeof(struct record_tensor) + call->tensors[i].ndim * 16u;
     }
-    uint64_t bytes = record_bytes(call);
     if (bytes > RECORD_BYTES_MAX) {
         return worker_refuse(
             w, TSM_EINVAL,
@@ -379,10 +380,10 @@ static uint8_t *write_tensor(uint8_t *at, const struct tsm_tensor *t)
     return (uint8_t *)(strides + t->ndim);
 }
 
-uint32_t plan_write(const struct plan *p, struct record *rec)
+uint32_t plan_write(const struct plan *p, struct record *rec, uint32_t waits)
 {
     const struct tsm_call *call = p->call;
-    uint8_t *at = (uint8_t *)(rec + 1) + rec->wait_count * sizeof(struct record_wait);
+    uint8_t *at = (uint8_t *)(rec + 1) + waits * sizeof(struct record_wait);
     struct record_domain *domains = (struct record_domain *)at;
     for (uint32_t i = 0; i < call->domain_count; i++) {
         const struct lease *l = call->domains[i]->lease;
@@ -399,8 +400,5 @@ uint32_t plan_write(const struct plan *p, struct record *rec)
         offsets[i] = (uint16_t)((at - (uint8_t *)rec) / 8);
         at = write_tensor(at, &call->tensors[i]);
     }
-    rec->tensor_count = (uint16_t)call->tensor_count;
-    rec->scalar_count = (uint16_t)call->scalar_count;
-    rec->domain_count = (uint16_t)call->domain_count;
     return (uint32_t)round_up((uint64_t)(at - (uint8_t *)rec), LINE);
 }

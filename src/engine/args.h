@@ -24,6 +24,9 @@ struct plan {
     int chip;       /* decided: 0.. or TSM_SUB */
     int memory;     /* the chip in whose memory a tensor lies, TSM_ANY_CHIP: none */
     uint32_t bytes; /* of the record without waits */
+    uint32_t spans; /* of all tensors, with those that get their memory yet */
+    bool allocates; /* an output without an address */
+    bool names;     /* a domain, by itself or by a window */
     struct use *uses;
 };
 
@@ -31,7 +34,8 @@ struct plan {
  * task. Nothing has happened when it fails. */
 int plan_call(tsm_worker *w, const struct tsm_call *call, int member, struct use *uses,
               struct plan *ret);
-/* Writes domains, scalars and tensors behind the waits. Returns the bytes of the whole record. */
-uint32_t plan_write(const struct plan *p, struct record *rec);
+/* Writes domains, scalars and tensors behind the waits, not the record's first line. Returns the bytes of the whole
+ * record. */
+uint32_t plan_write(const struct plan *p, struct record *rec, uint32_t waits);
 
 #endif

@@ -9,7 +9,9 @@
  * out of the blocks: descriptors come from a pool and are chained in address order, so that
  * neighbours can be joined. To find a block by an address there are small cells of the range: a
  * tree of bitmaps says in which of them live blocks start, a hash leads from such a cell to its
- * first block. Whatever must grow grows before the first change: -ENOMEM changes nothing.
+ * first block. The tree has only those parts in which a block ever started, and they are small: a
+ * first large block is not to pay for a map of many small ones. Whatever must grow grows before the
+ * first change: -ENOMEM changes nothing.
  */
 
 #include "engine/blocks.h"
@@ -24,8 +26,10 @@
 #define CLASS_NONE UINT32_MAX
 #define POOL_COUNT_MIN 64u
 #define SLOT_BITS_MIN 7u
-#define CELL_BYTES 512u               /* at most 8 starts: what a search may have to step over */
-#define CHUNK_CELLS (64u * 64u * 64u) /* 128 MiB of the range */
+#define CELL_BYTES 512u /* at most 8 starts: what a search may have to step over */
+#define PAGE_WORDS 64u
+#define PAGE_BYTES (PAGE_WORDS * sizeof(uint64_t))
+#define CHUNK_CELLS (64u * PAGE_WORDS * 64u) /* 128 MiB of the range; a page is 2 MiB of it */
 
 /* Free blocks never touch each other; together all blocks tile the range. */
 struct block {
@@ -52,11 +56,14 @@ struct block_slot {
     uint32_t block; /* the first of these blocks; 0: empty */
 };
 
-/* Cells in which live blocks start. A bit of row is for a word of bits, one of top for a row. */
+/*
+ * Cells in which live blocks start. A bit of a page is for a cell, one of row for a word of its
+ * page, one of top for a row.
+ */
 struct block_chunk {
     uint64_t top;
     uint64_t row[64];
-    uint64_t bits[64 * 64];
+    uint64_t *pages[64]; /* NULL where no block has started yet */
 };
 
 static int reserve(struct blocks *b, uint64_t cell);
@@ -70,13 +77,12 @@ static uint32_t class_from(const struct blocks *b, uint32_t class_idx);
 static int grow_pool(struct blocks *b);
 static int grow_slots(struct blocks *b);
 static int make_chunks(struct blocks *b);
+static void *make_zeroed(struct blocks *b, uint64_t bytes);
+static void free_chunk(struct block_chunk *chunk);
 static void add_slot(struct blocks *b, uint32_t key, uint32_t id);
 static void add_start(struct blocks *b, uint32_t id);
 static uint32_t remove_start(struct blocks *b, uint64_t addr);
 static uint32_t find_block(const struct blocks *b, uint64_t addr);
-static bool tiles_are_sound(const struct blocks *b, uint64_t *ret_free_count);
-static bool lists_are_sound(const struct blocks *b, uint64_t free_count);
-static bool cells_are_sound(const struct blocks *b);
 
 static inline uint32_t lowest(uint64_t bits)
 {
@@ -137,7 +143,7 @@ void blocks_fini(struct blocks *b)
     if (b == NULL)
         return;
     for (i = 0; b->chunks != NULL && i < chunk_count(b); i++)
-        free(b->chunks[i]);
+        free_chunk(b->chunks[i]);
     free(b->chunks);
     free(b->chunks_used);
     free(b->slots);
@@ -207,17 +213,18 @@ int blocks_free(struct blocks *b, uint64_t addr)
     return 0;
 }
 
-int blocks_find(const struct blocks *b, uint64_t addr, struct block_info *ret)
+int blocks_find(struct blocks *b, uint64_t addr, struct block_info *ret)
 {
-    const struct block *blk;
-    uint32_t id;
+    const struct block *blk = &b->pool[b->recent];
 
     if (addr - b->base >= b->bytes)
         return -ENOENT;
-    id = find_block(b, addr);
-    blk = &b->pool[id];
-    if (id == 0 || !blk->live || addr - blk->addr >= blk->bytes)
-        return -ENOENT;
+    if (!blk->live || addr - blk->addr >= blk->bytes) {
+        b->recent = find_block(b, addr);
+        blk = &b->pool[b->recent];
+        if (b->recent == 0 || !blk->live || addr - blk->addr >= blk->bytes)
+            return -ENOENT;
+    }
     *ret = (struct block_info){.base = blk->addr, .bytes = blk->bytes, .owner = blk->u.owner};
     return 0;
 }
@@ -253,15 +260,6 @@ void blocks_stat(const struct blocks *b, struct blocks_stat *ret)
         .held_max = b->held_max,
         .meta_bytes = b->meta_bytes,
     };
-}
-
-int blocks_check(const struct blocks *b)
-{
-    uint64_t free_count;
-
-    if (!tiles_are_sound(b, &free_count) || !lists_are_sound(b, free_count) || !cells_are_sound(b))
-        return -EUCLEAN;
-    return 0;
 }
 
 /*
@@ -454,7 +452,7 @@ static uint32_t carve(struct blocks *b, uint32_t id, uint64_t addr, uint64_t nee
     return id;
 }
 
-/* Metadata grows by doubling and never shrinks. */
+/* Descriptors and slots grow by doubling, the bitmaps by a page; no metadata ever shrinks. */
 
 static int charge(struct blocks *b, uint64_t bytes)
 {
@@ -464,10 +462,14 @@ static int charge(struct blocks *b, uint64_t bytes)
     return 0;
 }
 
-/* All that one allocation can need: two descriptors to cut with, a slot, a chunk. */
+/*
+ * All that one allocation can need: two descriptors to cut with, a slot, a chunk, a page of it. What
+ * is there when another is refused is kept for the next one; an empty chunk says nothing.
+ */
 static int reserve(struct blocks *b, uint64_t cell)
 {
     struct block_chunk **chunk = &b->chunks[cell / CHUNK_CELLS];
+    uint64_t **page;
     int rc;
 
     if (b->spare_count < 2 && b->spare_count + (b->pool_count - b->pool_used) < 2 &&
@@ -475,15 +477,11 @@ static int reserve(struct blocks *b, uint64_t cell)
         return rc;
     if (b->slot_used >= (UINT64_C(1) << b->slot_bits) / 2 && (rc = grow_slots(b)) < 0)
         return rc;
-    if (*chunk == NULL) {
-        if (charge(b, sizeof(**chunk)) < 0)
-            return -ENOMEM;
-        *chunk = calloc(1, sizeof(**chunk));
-        if (*chunk == NULL) {
-            b->meta_bytes -= sizeof(**chunk);
-            return -ENOMEM;
-        }
-    }
+    if (*chunk == NULL && (*chunk = make_zeroed(b, sizeof(**chunk))) == NULL)
+        return -ENOMEM;
+    page = &(*chunk)->pages[cell % CHUNK_CELLS / 64 / PAGE_WORDS];
+    if (*page == NULL && (*page = make_zeroed(b, PAGE_BYTES)) == NULL)
+        return -ENOMEM;
     return 0;
 }
 
@@ -529,6 +527,28 @@ static int grow_slots(struct blocks *b)
     }
     free(old);
     return 0;
+}
+
+/* Returns: a part of the bitmaps, charged; NULL. */
+static void *make_zeroed(struct blocks *b, uint64_t bytes)
+{
+    void *part;
+
+    if (charge(b, bytes) < 0)
+        return NULL;
+    part = calloc(1, bytes);
+    if (part == NULL)
+        b->meta_bytes -= bytes;
+    return part;
+}
+
+static void free_chunk(struct block_chunk *chunk)
+{
+    uint32_t i;
+
+    for (i = 0; chunk != NULL && i < 64; i++)
+        free(chunk->pages[i]);
+    free(chunk);
 }
 
 /* A pointer and a bit for 128 MiB of the range; the chunks themselves come with the blocks. */
@@ -590,29 +610,32 @@ static void remove_slot(struct blocks *b, uint64_t slot)
 
 /* From any cell to the last one at or before it in which a live block starts. */
 
+/* reserve has seen to it that there is a page. */
 static void mark_cell(struct blocks *b, uint64_t cell)
 {
     uint64_t chunk_idx = cell / CHUNK_CELLS, bit = cell % CHUNK_CELLS;
+    uint64_t word = bit / 64, row = word / PAGE_WORDS;
     struct block_chunk *chunk = b->chunks[chunk_idx];
 
-    chunk->bits[bit / 64] |= UINT64_C(1) << bit % 64;
-    chunk->row[bit / 64 / 64] |= UINT64_C(1) << bit / 64 % 64;
-    chunk->top |= UINT64_C(1) << bit / 64 / 64;
+    chunk->pages[row][word % PAGE_WORDS] |= UINT64_C(1) << bit % 64;
+    chunk->row[row] |= UINT64_C(1) << word % PAGE_WORDS;
+    chunk->top |= UINT64_C(1) << row;
     b->chunks_used[chunk_idx / 64] |= UINT64_C(1) << chunk_idx % 64;
 }
 
 static void clear_cell(struct blocks *b, uint64_t cell)
 {
     uint64_t chunk_idx = cell / CHUNK_CELLS, bit = cell % CHUNK_CELLS;
+    uint64_t word = bit / 64, row = word / PAGE_WORDS;
     struct block_chunk *chunk = b->chunks[chunk_idx];
 
-    chunk->bits[bit / 64] &= ~(UINT64_C(1) << bit % 64);
-    if (chunk->bits[bit / 64] != 0)
+    chunk->pages[row][word % PAGE_WORDS] &= ~(UINT64_C(1) << bit % 64);
+    if (chunk->pages[row][word % PAGE_WORDS] != 0)
         return;
-    chunk->row[bit / 64 / 64] &= ~(UINT64_C(1) << bit / 64 % 64);
-    if (chunk->row[bit / 64 / 64] != 0)
+    chunk->row[row] &= ~(UINT64_C(1) << word % PAGE_WORDS);
+    if (chunk->row[row] != 0)
         return;
-    chunk->top &= ~(UINT64_C(1) << bit / 64 / 64);
+    chunk->top &= ~(UINT64_C(1) << row);
     if (chunk->top == 0)
         b->chunks_used[chunk_idx / 64] &= ~(UINT64_C(1) << chunk_idx % 64);
 }
@@ -622,13 +645,21 @@ static inline uint64_t below(uint64_t bit)
     return (UINT64_C(1) << bit) - 1;
 }
 
+/* A word of the bits of a chunk, whether its page is there or not. */
+static inline uint64_t bits_of(const struct block_chunk *chunk, uint64_t word)
+{
+    const uint64_t *page = chunk->pages[word / PAGE_WORDS];
+
+    return page == NULL ? 0 : page[word % PAGE_WORDS];
+}
+
 static bool find_bit(const struct block_chunk *chunk, uint64_t bit, uint64_t *ret_bit)
 {
-    uint64_t word = bit / 64, row = word / 64, bits, words, rows;
+    uint64_t word = bit / 64, row = word / PAGE_WORDS, bits, words, rows;
 
-    bits = chunk->bits[word] & (UINT64_MAX >> (63 - bit % 64));
+    bits = bits_of(chunk, word) & (UINT64_MAX >> (63 - bit % 64));
     if (bits == 0) {
-        words = chunk->row[row] & below(word % 64);
+        words = chunk->row[row] & below(word % PAGE_WORDS);
         if (words == 0) {
             rows = chunk->top & below(row);
             if (rows == 0)
@@ -636,8 +667,8 @@ static bool find_bit(const struct block_chunk *chunk, uint64_t bit, uint64_t *re
             row = highest(rows);
             words = chunk->row[row];
         }
-        word = row * 64 + highest(words);
-        bits = chunk->bits[word];
+        word = row * PAGE_WORDS + highest(words);
+        bits = chunk->pages[row][word % PAGE_WORDS];
     }
     *ret_bit = word * 64 + highest(bits);
     return true;
@@ -729,8 +760,6 @@ static uint32_t find_block(const struct blocks *b, uint64_t addr)
     return step_to(b, id, addr);
 }
 
-/* For blocks_check. */
-
 /* The blocks tile the range in order, no two free ones touch, and the counters agree with them. */
 static bool tiles_are_sound(const struct blocks *b, uint64_t *ret_free_count)
 {
@@ -768,12 +797,11 @@ static bool lists_are_sound(const struct blocks *b, uint64_t free_count)
 {
     uint32_t class_idx, row, id, prev, spare_count = 0;
     uint64_t count = 0;
-    bool used;
 
     for (class_idx = 0; class_idx < CLASS_COUNT; class_idx++) {
         row = class_idx / BLOCKS_CLASS_PER_ROW;
-        used = (b->classes_used[row] >> class_idx % BLOCKS_CLASS_PER_ROW & 1) != 0;
-        if (used != (b->heads[class_idx] != 0) ||
+        if ((b->classes_used[row] >> class_idx % BLOCKS_CLASS_PER_ROW & 1) !=
+                (b->heads[class_idx] != 0) ||
             (b->rows_used >> row & 1) != (b->classes_used[row] != 0))
             return false;
         for (prev = 0, id = b->heads[class_idx]; id != 0; id = b->pool[id].u.free.next) {
@@ -790,18 +818,32 @@ static bool lists_are_sound(const struct blocks *b, uint64_t free_count)
     return count == free_count && spare_count == b->spare_count;
 }
 
+/* Without a page no bit of its row is set. */
+static bool row_is_sound(const uint64_t *page, uint64_t row, uint64_t *count)
+{
+    uint64_t word;
+
+    if (page == NULL)
+        return row == 0;
+    for (word = 0; word < PAGE_WORDS; word++) {
+        if ((row >> word & 1) != (page[word] != 0))
+            return false;
+        *count += (uint64_t)__builtin_popcountll(page[word]);
+    }
+    return true;
+}
+
 static bool chunk_is_sound(const struct blocks *b, uint64_t chunk_idx, uint64_t *count)
 {
     const struct block_chunk *chunk = b->chunks[chunk_idx];
-    uint64_t used = b->chunks_used[chunk_idx / 64] >> chunk_idx % 64 & 1, word;
+    uint64_t used = b->chunks_used[chunk_idx / 64] >> chunk_idx % 64 & 1, row;
 
     if (chunk == NULL)
         return used == 0;
-    for (word = 0; word < 64 * 64; word++) {
-        if ((chunk->row[word / 64] >> word % 64 & 1) != (chunk->bits[word] != 0) ||
-            (chunk->top >> word / 64 & 1) != (chunk->row[word / 64] != 0))
+    for (row = 0; row < 64; row++) {
+        if (!row_is_sound(chunk->pages[row], chunk->row[row], count) ||
+            (chunk->top >> row & 1) != (chunk->row[row] != 0))
             return false;
-        *count += (uint64_t)__builtin_popcountll(chunk->bits[word]);
     }
     return used == (chunk->top != 0);
 }
@@ -809,24 +851,50 @@ static bool chunk_is_sound(const struct blocks *b, uint64_t chunk_idx, uint64_t 
 /* Each slot has the first block of its cell, each such cell has its bit; there are no others. */
 static bool cells_are_sound(const struct blocks *b)
 {
-    uint64_t slot, chunk_idx, cell, cell_seen = UINT64_MAX, slot_count = 0, bit_count = 0;
-    uint64_t cell_count = 0;
+    uint64_t slot, chunk_idx, cell, seen = UINT64_MAX, slots = 0, bits = 0, cell_count = 0;
     uint32_t id;
 
     for (slot = 0; slot < UINT64_C(1) << b->slot_bits; slot++)
-        slot_count += b->slots[slot].block != 0;
+        slots += b->slots[slot].block != 0;
     for (chunk_idx = 0; chunk_idx < chunk_count(b); chunk_idx++) {
-        if (!chunk_is_sound(b, chunk_idx, &bit_count))
+        if (!chunk_is_sound(b, chunk_idx, &bits))
             return false;
     }
     for (id = b->first; id != 0; id = b->pool[id].next) {
         cell = cell_of(b, b->pool[id].addr);
-        if (!b->pool[id].live || cell == cell_seen)
+        if (!b->pool[id].live || cell == seen)
             continue;
-        cell_seen = cell;
+        seen = cell;
         cell_count++;
         if (b->slots[find_slot(b, cell)].block != id)
             return false;
     }
-    return slot_count == cell_count && bit_count == cell_count && b->slot_used == cell_count;
+    return slots == cell_count && bits == cell_count && b->slot_used == cell_count;
+}
+
+/* What was charged is what there is. */
+static bool charges_are_sound(const struct blocks *b)
+{
+    uint64_t count = chunk_count(b), bytes, page;
+
+    bytes = b->pool_count * sizeof(*b->pool) + (sizeof(*b->slots) << b->slot_bits) +
+            count * sizeof(*b->chunks) + (count / 64 + 1) * sizeof(*b->chunks_used);
+    for (page = 0; page < 64 * count; page++) {
+        const struct block_chunk *chunk = b->chunks[page / 64];
+
+        if (chunk != NULL)
+            bytes += (page % 64 == 0 ? sizeof(*chunk) : 0) +
+                     (chunk->pages[page % 64] != NULL ? PAGE_BYTES : 0);
+    }
+    return bytes == b->meta_bytes;
+}
+
+int blocks_check(const struct blocks *b)
+{
+    uint64_t free_count;
+
+    if (!tiles_are_sound(b, &free_count) || !lists_are_sound(b, free_count) ||
+        !cells_are_sound(b) || !charges_are_sound(b))
+        return -EUCLEAN;
+    return 0;
 }

@@ -37,7 +37,8 @@ struct blocks {
     uint32_t pool_used; /* those from here on have never been in use */
     uint32_t spare;     /* chain of those that were, and are not now */
     uint32_t spare_count;
-    uint32_t first; /* the block at base */
+    uint32_t first;  /* the block at base */
+    uint32_t recent; /* found last: most addresses that are asked for lie in it */
 
     uint32_t slot_bits; /* 2^slot_bits slots, at most half of them used */
     uint64_t slot_used;
@@ -96,7 +97,7 @@ int blocks_free(struct blocks *b, uint64_t addr);
  * Tells which live block holds the byte at addr; what rounding added to a block is nobody's.
  * Returns: 0; -ENOENT.
  */
-int blocks_find(const struct blocks *b, uint64_t addr, struct block_info *ret);
+int blocks_find(struct blocks *b, uint64_t addr, struct block_info *ret);
 
 /* Another owner for the block that starts at addr. Returns: 0, -ENOENT. */
 int blocks_set_owner(struct blocks *b, uint64_t addr, uint32_t owner);

@@ -25,30 +25,32 @@ static uint64_t handle_of(const tsm_worker *w, uint64_t index)
            (index + 1);
 }
 
-static int look_up(tsm_worker *w, tsm_callable c, const char *where, uint32_t *ret)
-{
-    uint64_t index = (c.value & INDEX_MASK) - 1;
-    if (c.value >> (INDEX_BITS + GENERATION_BITS) != w->magic || index >= w->callable_count) {
-        return worker_refuse(w, TSM_EINVAL, "%scallable %#llx is not one of this worker", where,
-                             (unsigned long long)c.value);
-    }
-    const struct callable_info *info = &w->callables[index];
-    uint64_t generation = c.value >> INDEX_BITS & GENERATION_MASK;
-    if (!info->live || (info->generation & GENERATION_MASK) != generation) {
-        return worker_refuse(w, TSM_ESTALE, "%scallable '%s' has been unregistered", where,
-                             info->name);
-    }
-    *ret = (uint32_t)index;
-    return 0;
-}
-
-int callable_check(tsm_worker *w, tsm_callable c, int member, uint32_t *ret)
+static int refuse_callable(tsm_worker *w, tsm_callable c, int member,
+                           const struct callable_info *gone)
 {
     char where[32] = "";
     if (member >= 0) {
         snprintf(where, sizeof(where), "member %d: ", member);
     }
-    return look_up(w, c, where, ret);
+    return gone ? worker_refuse(w, TSM_ESTALE, "%scallable '%s' has been unregistered", where,
+                                gone->name)
+                : worker_refuse(w, TSM_EINVAL, "%scallable %#llx is not one of this worker", where,
+                                (unsigned long long)c.value);
+}
+
+int callable_check(tsm_worker *w, tsm_callable c, int member, uint32_t *ret)
+{
+    uint64_t index = (c.value & INDEX_MASK) - 1;
+    if (c.value >> (INDEX_BITS + GENERATION_BITS) != w->magic || index >= w->callable_count) {
+        return refuse_callable(w, c, member, NULL);
+    }
+    const struct callable_info *info = &w->callables[index];
+    uint64_t generation = c.value >> INDEX_BITS & GENERATION_MASK;
+    if (!info->live || (info->generation & GENERATION_MASK) != generation) {
+        return refuse_callable(w, c, member, info);
+    }
+    *ret = (uint32_t)index;
+    return 0;
 }
 
 const char *callable_name_of(const tsm_worker *w, uint32_t index)
@@ -530,7 +532,7 @@ int tsm_unregister(tsm_worker *w, tsm_callable c)
 {
     uint32_t index = 0;
     int rc = worker_check(w, CHECK_ANY);
-    if (rc != 0 || (rc = look_up(w, c, "", &index)) != 0) {
+    if (rc != 0 || (rc = callable_check(w, c, -1, &index)) != 0) {
         return rc;
     }
     set_gone(w, index);

@@ -49,7 +49,7 @@ static bool pool_has_ready(const tsm_worker *w)
 }
 
 /* Whether a member has aborted the domain in whose window, or behind it, the word lies. */
-static bool domain_is_aborted(const tsm_worker *w, uint64_t address)
+static bool domain_is_aborted(tsm_worker *w, uint64_t address)
 {
     const struct lease *l = lease_at(w, address);
     if (!l) {
@@ -68,7 +68,7 @@ static bool domain_is_aborted(const tsm_worker *w, uint64_t address)
  * Who stored since then has rung (and the bell has moved), or has not seen it asleep, and then the look has seen the
  * store. All who store are asleep themselves since the first pass, so nothing is in between.
  */
-static bool finds_nothing(const tsm_worker *w, uint32_t place, const struct want *want)
+static bool finds_nothing(tsm_worker *w, uint32_t place, const struct want *want)
 {
     return want->kind == WAIT_SIGNALS ? wait_has_looked(&w->arena, place)
                                       : !want_met(&w->arena, place, want);
@@ -212,7 +212,7 @@ static void say_pool_record(const tsm_worker *w, struct text *t, uint64_t number
     }
 }
 
-static void say_inside(const tsm_worker *w, struct text *t, uint32_t place, const struct want *want)
+static void say_inside(tsm_worker *w, struct text *t, uint32_t place, const struct want *want)
 {
     const struct lease *l = lease_at(w, want->address);
     uint64_t at;

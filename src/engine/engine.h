@@ -383,7 +383,7 @@ void leases_progress(tsm_worker *w);
 bool leases_any_clean(tsm_worker *w);
 /* Whether a task may still touch the lease of the domain with this id. */
 bool lease_is_held(tsm_worker *w, uint64_t domain);
-struct lease *lease_at(const tsm_worker *w, uint64_t address);
+struct lease *lease_at(tsm_worker *w, uint64_t address);
 static inline bool lease_has(const struct lease *l, uint32_t chip)
 {
     return l->members_set[chip / 64] >> chip % 64 & 1;

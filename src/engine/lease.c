@@ -59,7 +59,7 @@ void leases_fini(tsm_worker *w)
     blocks_fini(&w->windows);
 }
 
-struct lease *lease_at(const tsm_worker *w, uint64_t address)
+struct lease *lease_at(tsm_worker *w, uint64_t address)
 {
     struct block_info block;
     return blocks_find(&w->windows, address, &block) == 0 ? w->leases[block.owner] : NULL;

@@ -314,7 +314,7 @@ int tsm_malloc(tsm_orch *orch, int chip, uint64_t bytes, void **ret)
 static int check_free(tsm_worker *w, int chip, const void *data, uint32_t owner)
 {
     uint64_t addr = (uint64_t)(uintptr_t)data;
-    const struct heap *h = heap_of(w, chip);
+    struct heap *h = heap_of(w, chip);
     struct block_info block;
     if (addr - h->base >= h->bytes) {
         return worker_refuse(w, TSM_EINVAL, "%p is not in %s", data,

@@ -245,8 +245,9 @@ void rangemap_access(struct rangemap *map, const struct span *span, enum access 
         [ACCESS_READWRITE] = {MARK_WRITER, true},
         [ACCESS_USE] = {MARK_USER, false},
     };
-    struct query query = {map, edges_of[access], &self};
     struct range_change change = {self, leaves[access].kind, leaves[access].clears, false};
+    /* Not &self: two copies made of one another would wait for the stores of its parts. */
+    struct query query = {map, edges_of[access], &change.ref};
     struct span at = span_canonical(*span);
 
     if (!at.width)
@@ -262,8 +263,7 @@ void rangemap_expect(const struct rangemap *map, const struct span *span)
 {
     const struct range_recall *recall = &map->recall;
 
-    if (recall->bucket)
-        __builtin_prefetch(&recall->bucket[range_recall_hash(span->base) >> (64 - recall->bits)]);
+    __builtin_prefetch(&recall->bucket[range_recall_hash(span->base) >> (64 - recall->bits)]);
 }
 
 void rangemap_expect_close(const struct rangemap *map, const struct span *span)
@@ -271,14 +271,11 @@ void rangemap_expect_close(const struct rangemap *map, const struct span *span)
     const struct range_recall *recall = &map->recall;
     uint64_t hash = range_recall_hash(span->base);
     const struct range_bucket *bucket;
+    uint32_t hits;
 
-    if (!recall->bucket)
-        return;
     bucket = &recall->bucket[hash >> (64 - recall->bits)];
-    for (uint32_t i = 0; i < RANGE_BUCKET; i++) {
-        if (bucket->tag[i] == (uint32_t)(hash >> 8))
-            __builtin_prefetch(range_cell_at(&map->index, bucket->cell[i]), 1);
-    }
+    hits = range_bucket_hits(bucket, (uint32_t)(hash >> 8)) | 1u << (RANGE_BUCKET - 1);
+    __builtin_prefetch(range_cell_at(&map->index, bucket->cell[__builtin_ctz(hits)]), 1);
 }
 
 void rangemap_edges(struct rangemap *map, const struct span *span, enum access access)

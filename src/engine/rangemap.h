@@ -14,6 +14,7 @@
 #ifndef TRANSOM_ENGINE_RANGEMAP_H
 #define TRANSOM_ENGINE_RANGEMAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Where the end of a task can be seen. Compared bitwise. */
@@ -80,6 +81,8 @@ struct range_index {
  * The way past the index for an access with the bounds of the last time. A hint only: what it names
  * is looked at before it is believed, so nothing has to be taken out of it.
  */
+#define RANGE_CACHED_BITS 10
+
 struct range_recall {
     struct range_bucket *bucket; /* 1 << bits of them, or NULL */
     uint32_t bits;
@@ -148,10 +151,16 @@ void rangemap_access(struct rangemap *map, const struct span *span, enum access 
 
 /*
  * Hints that an access to the span follows, for the processor's caches; first all near ones of a task, some other
- * work, then all close ones: the misses of several accesses overlap.
+ * work, then all close ones: the misses of several accesses overlap. Only for a map that is large.
  */
 void rangemap_expect(const struct rangemap *map, const struct span *span);
 void rangemap_expect_close(const struct rangemap *map, const struct span *span);
+
+/* More than a core's own caches hold: some 10^4 intervals. */
+static inline bool rangemap_is_large(const struct rangemap *map)
+{
+    return map->recall.bits > RANGE_CACHED_BITS;
+}
 
 /* The same edges for somebody without a ref (a copy, host_wait). Remembers nothing. */
 void rangemap_edges(struct rangemap *map, const struct span *span, enum access access);

@@ -106,6 +106,9 @@ static void undo_outputs(tsm_worker *w, struct plan *plans, uint32_t count)
 
 static int allocate_outputs(tsm_worker *w, struct plan *p)
 {
+    if (!p->allocates) {
+        return 0;
+    }
     for (uint32_t i = 0; i < p->call->tensor_count; i++) {
         struct use *u = &p->uses[i];
         if (u->allocate) {
@@ -180,7 +183,7 @@ static void enter(tsm_worker *w, const struct plan *p, struct taskref self)
 static void expect(tsm_worker *w, const struct plan *p,
                    void (*hint)(const struct rangemap *, const struct span *))
 {
-    for (uint32_t i = 0; i < p->call->tensor_count; i++) {
+    for (uint32_t i = 0; rangemap_is_large(&w->map) && i < p->call->tensor_count; i++) {
         if (p->uses[i].span_count) {
             hint(&w->map, &p->uses[i].spans[0]);
         }
@@ -203,6 +206,9 @@ static int reserve_names(tsm_worker *w, const struct plan *p)
 {
     int rc = 0;
     uint32_t ring = ring_of(w, p);
+    if (!p->names) {
+        return 0;
+    }
     for (uint32_t i = 0; i < p->call->domain_count && rc == 0; i++) {
         rc = domain_reserve_name(p->call->domains[i], ring);
     }
@@ -212,30 +218,33 @@ static int reserve_names(tsm_worker *w, const struct plan *p)
     return rc == 0 ? 0 : worker_refuse(w, TSM_ENOMEM, "no memory for a domain's list of users");
 }
 
-static void fill_record(tsm_worker *w, const struct plan *p, struct record *rec, tsm_task_id id,
-                        uint32_t member, uint32_t members)
+/* Writes the record and makes it visible. Its first line comes last and at once: the chip polls it, and each time that it
+ * gets it between two stores the second one waits for the line to come back. */
+static void publish(tsm_worker *w, const struct plan *p, struct record *rec, tsm_task_id id,
+                    uint32_t member, uint32_t members)
 {
     const struct tsm_call *call = p->call;
     uint32_t ring = ring_of(w, p);
     uint32_t waits = deps_write(w, ring, w->current->number, (struct record_wait *)(rec + 1));
+    uint32_t bytes = plan_write(p, rec, waits);
     rec->kind = RECORD_TASK;
     rec->wait_count = (uint16_t)waits;
     rec->task = id;
     rec->run = w->current->number;
     rec->callable = p->callable;
     rec->generation = w->callables[p->callable].generation;
+    rec->tensor_count = (uint16_t)call->tensor_count;
+    rec->scalar_count = (uint16_t)call->scalar_count;
+    rec->domain_count = (uint16_t)call->domain_count;
     rec->member = (uint16_t)member;
     rec->members = (uint16_t)members;
     rec->limit_ns = call->limit_ns;
     rec->blocks = call->blocks ? call->blocks : 1;
-}
-
-static void publish(tsm_worker *w, const struct plan *p, struct record *rec)
-{
-    uint32_t ring = ring_of(w, p);
-    uint64_t number = ring_publish(&w->rings[ring], rec, plan_write(p, rec));
+    uint64_t number = ring_publish(&w->rings[ring], rec, bytes);
     run_touch(w->current, ring, number);
-    name_domains(p, ring, number);
+    if (p->names) {
+        name_domains(p, ring, number);
+    }
     w->stats.tasks++;
 }
 
@@ -244,7 +253,7 @@ static void wake_ring(tsm_worker *w, uint32_t ring)
     if (ring == w->arena.places) {
         wake_timeline(&w->arena, ring);
     } else {
-        wake_place(&w->arena, ring);
+        wake_place_settling(&w->arena, ring);
     }
 }
 
@@ -286,15 +295,6 @@ static uint32_t bytes_bound(const tsm_worker *w, const struct plan *p)
     return (p->bytes + waits + LINE - 1) / LINE * LINE;
 }
 
-static uint32_t spans_of(const struct plan *p)
-{
-    uint32_t spans = 0;
-    for (uint32_t i = 0; i < p->call->tensor_count; i++) {
-        spans += p->uses[i].span_count + (p->uses[i].allocate != 0);
-    }
-    return spans;
-}
-
 static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
 {
     struct record *rec = NULL;
@@ -311,7 +311,7 @@ static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
     if (rc != 0) {
         return rc;
     }
-    if (spans_of(p) != 0 && rangemap_reserve(&w->map, spans_of(p)) != 0) {
+    if (p->spans != 0 && rangemap_reserve(&w->map, p->spans) != 0) {
         return worker_refuse(w, TSM_ENOMEM, "no memory for the range map");
     }
     expect(w, p, rangemap_expect_close);
@@ -326,9 +326,8 @@ static int submit_one(tsm_worker *w, struct plan *p, tsm_task_id *ret)
     struct taskref self = {place, (uint32_t)w->current->number, number};
     enter(w, p, self);
     deps_trim(w);
-    fill_record(w, p, rec, id, 0, 1);
     rc = check_poison(w, id, p);
-    publish(w, p, rec);
+    publish(w, p, rec, id, 0, 1);
     wake_ring(w, ring);
     if (ret && rc == 0) {
         *ret = id;
@@ -475,7 +474,7 @@ static int prepare_group(tsm_worker *w, struct plan *plans, uint32_t count)
 {
     uint32_t spans = 0;
     for (uint32_t m = 0; m < count; m++) {
-        spans += spans_of(&plans[m]);
+        spans += plans[m].spans;
     }
     if ((spans != 0 && rangemap_reserve(&w->map, spans) != 0) || group_reserve(w, count) != 0) {
         return worker_refuse(w, TSM_ENOMEM, "no memory for the group");
@@ -515,8 +514,7 @@ static int publish_group(tsm_worker *w, struct plan *plans, uint32_t count, tsm_
         /* The room is there: seen above, and nobody took any since. */
         struct record *rec =
             try_reserve(w, ring_of(w, &plans[m]), bytes_bound(w, &plans[m]), 1, &blocked);
-        fill_record(w, &plans[m], rec, id, m, count);
-        publish(w, &plans[m], rec);
+        publish(w, &plans[m], rec, id, m, count);
     }
     for (uint32_t m = 0; m < count; m++) {
         wake_ring(w, ring_of(w, &plans[m]));

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "base/error.h"
 #include "base/sys.h"
@@ -20,10 +23,28 @@ enum { LINE_BYTES = 256 };
 
 const struct tuning tuning_default = {
     .flat_ranks_max = 32,
-    .one_shot_bytes = {1024, 4096, 4096, 4096, 4096},
+    .one_shot_bytes = {4096, 4096, 4096, 4096, 4096},
     .stream_bytes = UINT64_C(4) << 20,
-    .stream_out_bytes = UINT64_C(32) << 10,
+    .stream_out_bytes = UINT64_C(1) << 20,
 };
+
+/* Zen 4 and before need up to seven times as long to store into lines that a far core has read as to go round the caches
+ * (docs/performance.md); Zen 5 does not. */
+enum { ZEN_4_FAMILY = 0x19 };
+#define ZEN_4_STREAM_OUT_BYTES (UINT64_C(32) << 10)
+
+static void fit_processor(struct tuning *t)
+{
+#if defined(__x86_64__)
+    uint32_t a, b, c, d;
+    if (__get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx &&
+        __get_cpuid(1, &a, &b, &c, &d) && (a >> 8 & 0xf) + (a >> 20 & 0xff) <= ZEN_4_FAMILY) {
+        t->stream_out_bytes = ZEN_4_STREAM_OUT_BYTES;
+    }
+#else
+    (void)t;
+#endif
+}
 
 struct entry {
     const char *name;
@@ -154,6 +175,7 @@ int tuning_load(struct tuning *ret, struct tsm_error *err)
 {
     const char *path = getenv("TRANSOM_TUNING");
     struct tuning t = tuning_default;
+    fit_processor(&t);
     int rc = path && *path ? tuning_read(path, &t, err) : 0;
     if (rc == 0) {
         *ret = t;

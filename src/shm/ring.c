@@ -81,13 +81,14 @@ void ring_reader_init(struct ring_reader *r, const struct arena *a, uint32_t rin
     r->index = arena_at(a, r->head->index_offset);
     r->mask = r->head->bytes - 1;
     r->next = done + 1;
+    r->known = 0;
     r->at = (uint64_t)r->index[r->next & (r->head->slots - 1)] * LINE;
 }
 
 const struct record *ring_peek(struct ring_reader *r)
 {
     const struct record *rec = (const struct record *)(r->data + r->at);
-    if (a64_acquire(&rec->stamp) != r->next) { /* pairs with ring_publish */
+    if (r->next > r->known && a64_acquire(&rec->stamp) != r->next) { /* pairs with ring_publish */
         return NULL;
     }
     if (rec->kind == RECORD_WRAP) {
@@ -100,7 +101,9 @@ const struct record *ring_peek(struct ring_reader *r)
 void ring_advance(struct ring_reader *r, const struct record *rec)
 {
     r->at = (r->at + rec->bytes) & r->mask;
-    r->next++;
+    if (r->next++ >= r->known) {
+        r->known = a64_acquire(&r->head->published); /* pairs with ring_publish */
+    }
 }
 
 const struct record *ring_record(const struct arena *a, uint32_t ring, uint64_t number)

@@ -37,8 +37,9 @@ struct ring_reader {
     const uint32_t *index;
     const struct ring_head *head;
     uint64_t mask;
-    uint64_t at;   /* position of the next record */
-    uint64_t next; /* its number */
+    uint64_t at;    /* position of the next record */
+    uint64_t next;  /* its number */
+    uint64_t known; /* records up to this one are there: their stamps need no look */
 };
 
 /* From the timeline alone: also how a replacement takes over. */

@@ -16,12 +16,13 @@
 #include "transom/task.h"
 
 enum {
-    YIELDS_SLOW = 4,
+    YIELDS_SLOW = 8,
     YIELD_TOTAL_NS = 20000,
     YIELD_SLOW_NS = 3000,
     READ_TRIES = 4,
     SPIN_GROWS = 8,
-    LOOKS = 4 /* for one at the clock */
+    LOOKS = 4,          /* for one at the clock */
+    SETTLE_NS = 1000000 /* by far the longest that a store can take until all see it */
 };
 
 void waiter_init(struct waiter *w, const struct arena *a, uint32_t self, struct wait_record *record,
@@ -171,10 +172,8 @@ void wake_if_met(const struct arena *a, uint32_t p)
     }
 }
 
-void wake_timeline(const struct arena *a, uint32_t place)
+static void ring_masked(const struct arena *a, const a64 *mask)
 {
-    const a64 *mask = arena_mask(a, place);
-    fence_full();
     for (uint32_t i = 0; i < a->mask_words; i++) {
         uint64_t bits = a64_load(&mask[i]);
         while (bits != 0) {
@@ -187,9 +186,27 @@ void wake_timeline(const struct arena *a, uint32_t place)
     }
 }
 
+void wake_timeline(const struct arena *a, uint32_t place)
+{
+    fence_full();
+    ring_masked(a, arena_mask(a, place));
+}
+
+void wake_timeline_settling(const struct arena *a, uint32_t place)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    ring_masked(a, arena_mask(a, place));
+}
+
 void wake_place(const struct arena *a, uint32_t p)
 {
     fence_full();
+    wake_if_met(a, p);
+}
+
+void wake_place_settling(const struct arena *a, uint32_t p)
+{
+    atomic_signal_fence(memory_order_seq_cst);
     wake_if_met(a, p);
 }
 
@@ -313,12 +330,13 @@ static int spin(struct waiter *w, int (*look)(void *ctx), void *ctx)
     return 0;
 }
 
-/* How long to sleep: until the deadline, or a nap. < 0: for ever. */
-static int64_t sleep_ns(const struct want *want, uint64_t now)
+/* How long to sleep: until the deadline, or a nap, or what settles. < 0: for ever. */
+static int64_t sleep_ns(const struct want *want, uint64_t now, bool settled)
 {
-    int64_t left = -1;
+    int64_t left = settled ? -1 : SETTLE_NS;
     if (want->deadline_ns != 0) {
-        left = want->deadline_ns > now ? (int64_t)(want->deadline_ns - now) : 0;
+        int64_t due = want->deadline_ns > now ? (int64_t)(want->deadline_ns - now) : 0;
+        left = left < 0 || left > due ? due : left;
     }
     if (want->nap_ns > 0 && (left < 0 || left > want->nap_ns)) {
         left = want->nap_ns;
@@ -337,10 +355,13 @@ int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), 
     uint64_t now = since;
     record_write(w->record, want, since);
     register_wants(w, want, 1);
-    for (;;) {
-        uint32_t bell = a32_load(&w->hint->bell);
-        a32_store(&w->record->looked, 0);
-        atomic_store(&w->hint->asleep, 1);
+    uint32_t bell = 0;
+    for (bool settled = false;;) {
+        if (!settled) { /* else they stand: who has not seen them since would be missed again */
+            bell = a32_load(&w->hint->bell);
+            a32_store(&w->record->looked, 0);
+            atomic_store(&w->hint->asleep, 1);
+        }
         fence_full(); /* pairs with wake_timeline, wake_place, wake_everybody */
         rc = look(ctx);
         if (rc != 0) {
@@ -351,11 +372,12 @@ int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), 
             rc = -ETIMEDOUT;
             break;
         }
-        if (w->sleeps) {
+        if (w->sleeps && !settled) {
             a64_store(w->sleeps, a64_load(w->sleeps) + 1);
         }
         sleep_begin(w->hooks);
-        sys_futex_wait(&w->hint->bell, bell, sleep_ns(want, now));
+        settled = sys_futex_wait(&w->hint->bell, bell, sleep_ns(want, now, settled)) &&
+                  a32_load(&w->hint->asleep) == 1;
         sleep_end(w->hooks);
         if (want->interruptible && sleep_is_interrupted(w->hooks)) {
             rc = -EINTR;

@@ -12,6 +12,12 @@
  * If the waiter's look misses the word, its bits were visible before the advancer's look (both fences), so it
  * is rung. A ringer killed half-way leaves the keeper, which rings everybody after a death. The model is
  * tests/model/wake.pml.
+ *
+ * A fence waits until all that was stored before is visible: a round trip between cores when the other side reads those
+ * lines, and so most of what a task costs. Where it would be due once a task, at a record and at a timeline, the
+ * advancer makes none. Then a waiter may look before the word is visible and the advancer before the bits are, and
+ * nobody rings. So the first sleep after asleep = 1 is at most SETTLE_NS long: that is some 10^4 times what a store takes
+ * to be visible to all, so the look after it sees every word whose advancer did not see the bits.
  */
 #ifndef SHM_WAKE_H
 #define SHM_WAKE_H
@@ -58,6 +64,9 @@ int wait_for(struct waiter *w, const struct want *want, int (*look)(void *ctx), 
 void wake_timeline(const struct arena *a, uint32_t place);
 /* After a store to place p's ring or to a window of chip p. */
 void wake_place(const struct arena *a, uint32_t p);
+/* The same without the fence, for what happens once a task. */
+void wake_timeline_settling(const struct arena *a, uint32_t place);
+void wake_place_settling(const struct arena *a, uint32_t p);
 /* Whatever p waits for: it shall look again. After a store that its want does not name, and a full fence. */
 void wake_bell(const struct arena *a, uint32_t p);
 /* The same for many, after one full fence by the caller: rings p if its want is met. */
@@ -124,7 +133,7 @@ static inline void timeline_advance(const struct arena *a, struct proc_page *pag
                                     uint64_t value)
 {
     a64_release(&page->done, value); /* pairs with timeline_read */
-    wake_timeline(a, place);
+    wake_timeline_settling(a, place);
 }
 
 #endif

@@ -67,6 +67,20 @@ mtype = { SET, OR, CLEAR };
 chan page[NPROC] = [DEPTH] of { mtype, byte, byte };
 chan hints[NPROC] = [DEPTH] of { mtype, byte, byte };
 
+/* SETTLES: wakers of timelines make no fence, and the first sleep of a waiter ends by itself, once whatever somebody had
+ * stored and had not let drain before it looked is visible. hasty: looked like that. */
+#ifdef SETTLES
+bool hasty[NPROC];
+#define seen(p) (!hasty[p] || drained(p))
+#if NPROC == 2
+#define ALL_SETTLED (seen(0) && seen(1))
+#elif NPROC == 3
+#define ALL_SETTLED (seen(0) && seen(1) && seen(2))
+#else
+#define ALL_SETTLED (seen(0) && seen(1) && seen(2) && seen(3))
+#endif
+#endif
+
 #define BIT(p) (1 << (p))
 #define drained(p) (empty(page[p]) && empty(hints[p]))
 
@@ -175,10 +189,35 @@ inline look(kind, v)
 inline futex_wait(me)
 {
 	if
+#ifdef SETTLES
+	:: atomic { bell[me] == b -> parked[me] = true };
+	   if
+	   :: atomic { !parked[me] -> settled = false }
+	   :: d_step {
+		 parked[me] && !settled && ALL_SETTLED ->
+		 parked[me] = false;
+#ifdef SETTLED_ALTHOUGH_RUNG
+		 settled = true
+#else
+		 settled = (mem[FLAG(me)] == 1)
+#endif
+	      }
+	   fi
+	:: d_step { bell[me] != b -> settled = false }
+	:: d_step {
+	      !spurious[me] -> spurious[me] = true;
+#ifdef SETTLED_BY_ANY_RETURN
+	      settled = true
+#else
+	      settled = false
+#endif
+	   }
+#else
 	:: atomic { bell[me] == b -> parked[me] = true };
 	   !parked[me]
 	:: bell[me] != b
 	:: d_step { !spurious[me] -> spurious[me] = true }
+#endif
 	fi
 }
 
@@ -193,11 +232,18 @@ inline wait_for(me, kind, v)
 #endif
 	do
 	:: true ->
+#if defined(SETTLES) && !defined(SETTLED_SETS_AGAIN)
+	   if
+	   :: !settled -> b = bell[me]; set_flag(me, 1)
+	   :: else
+	   fi;
+#else
 #ifndef BELL_READ_LATE
 	   b = bell[me];
 #endif
 #if !defined(FLAG_NOT_SET_AGAIN) && !defined(LATE_REGISTRATION)
 	   set_flag(me, 1);
+#endif
 #endif
 #ifndef NO_FENCE_WAITER
 	   drained(me);
@@ -224,9 +270,14 @@ inline wait_for(me, kind, v)
 #ifdef CLEAR_BEFORE_LOOK
 	   clear_bits(me, kind);
 #endif
+#ifndef SETTLES
 	   b = 0
+#endif
 	od;
 	met = false;
+#ifdef SETTLES
+	settled = false;
+#endif
 	b = 0;
 	set_flag(me, 0);
 	clear_bits(me, kind);
@@ -272,6 +323,9 @@ inline ring_if_met(me, q)
 #else
 		 ring = (want == WORD0 && mem[VALUE(0)] >= value) || want == POOL;
 		 ring = ring || ((want == WORD1 || want == SIGNAL) && mem[VALUE(1)] >= value);
+#ifdef SETTLES
+		 ring = ring || (want == own_kind && own >= value);
+#endif
 #endif
 		 break
 	      :: else ->
@@ -310,7 +364,9 @@ inline ring_if_met(me, q)
 
 inline wake_timeline(me, s)
 {
-#ifndef NO_FENCE_WAKER
+#if defined(SETTLES)
+	hasty[me] = true;
+#elif !defined(NO_FENCE_WAKER)
 	drained(me);
 #endif
 	mask = mem[MASK(s)];
@@ -327,6 +383,9 @@ inline wake_timeline(me, s)
 inline advance(me, s, v)
 {
 	page[me] ! SET, VALUE(s), v;
+#ifdef SETTLES
+	d_step { own = v; own_kind = (s == 0 -> WORD0 : WORD1) };
+#endif
 	wake_timeline(me, s)
 }
 
@@ -378,8 +437,19 @@ inline wake_lost(me)
 	q = 0
 }
 
+#ifdef SETTLES
+#define WAITER_LOCALS byte b, version, copy; bool met, settled
+#define RESET_SETTLED settled = false
+#else
+#define RESET_SETTLED skip
 #define WAITER_LOCALS byte b, version, copy; bool met
+#endif
+#ifdef SETTLES
+/* A load sees what its own process has stored: nothing else is loaded before it is drained. */
+#define WAKER_LOCALS byte mask, q, before, want, value, flag, own, own_kind; bool ring
+#else
 #define WAKER_LOCALS byte mask, q, before, want, value, flag; bool ring
+#endif
 #define FORGET_WAKER mask = 0; q = 0; before = 0; want = 0; value = 0; flag = 0; ring = false
 
 #define ALL_DRAINED2 (drained(0) && drained(1))
@@ -550,7 +620,7 @@ active proctype sleeper()
 	if
 	:: dead == 0 ->
 	   born == 0;
-	   d_step { b = 0; met = false; version = mem[VERSION(0)] };
+	   d_step { b = 0; met = false; version = mem[VERSION(0)]; RESET_SETTLED };
 	   wait_for(0, WORD0, 1)
 	:: else
 	fi;

@@ -462,7 +462,7 @@ static void without_memory_for_metadata_an_allocation_fails_and_changes_nothing(
 
     (void)state;
     start(&b, BASE, 64 * GIB);
-    while (count < 20000) {
+    while (count < 5000) {
         b.meta_bytes_max = b.meta_bytes;
         blocks_stat(&b, &before);
         rc = blocks_alloc(&b, 1 + draw(&seed) % (4 * MIB), 4096, 0, &addr);
@@ -482,6 +482,93 @@ static void without_memory_for_metadata_an_allocation_fails_and_changes_nothing(
     }
     assert_true(refused > 100);
     assert_int_equal(blocks_check(&b), 0);
+    blocks_fini(&b);
+}
+
+/* The limit goes up a word at a time: each part of what the block needs is refused once. */
+static void a_refused_first_block_changes_nothing_and_can_be_had_later(void **state)
+{
+    uint64_t near, addr = 0, meta, grown = 0, extra;
+    struct blocks_stat before, after;
+    struct block_info info;
+    struct blocks b;
+    int rc;
+
+    (void)state;
+    start(&b, BASE, 64 * GIB);
+    near = take(&b, 64, 64);
+    blocks_stat(&b, &before);
+    meta = before.meta_bytes;
+    for (extra = 0;; extra += 8) {
+        b.meta_bytes_max = meta + extra;
+        rc = blocks_alloc(&b, 64 * MIB, GIB, 7, &addr);
+        blocks_stat(&b, &after);
+        assert_true(after.meta_bytes <= b.meta_bytes_max);
+        assert_int_equal(blocks_check(&b), 0);
+        if (rc == 0)
+            break;
+        assert_int_equal(rc, -ENOMEM);
+        assert_int_equal(addr, 0);
+        grown += after.meta_bytes > before.meta_bytes;
+        before.meta_bytes = after.meta_bytes; /* a part may be there already */
+        assert_memory_equal(&before, &after, sizeof(before));
+        assert_int_equal(blocks_find(&b, BASE + GIB, &info), -ENOENT);
+        assert_int_equal(blocks_free(&b, BASE + GIB), -ENOENT);
+        assert_int_equal(blocks_find(&b, near + 63, &info), 0);
+        assert_int_equal(info.base, near);
+    }
+    assert_true(grown > 0); /* that is: refused with one part there and another missing */
+    assert_int_equal(addr, BASE + GIB);
+    assert_int_equal(blocks_find(&b, addr + 64 * MIB - 1, &info), 0);
+    assert_int_equal(info.owner, 7);
+
+    give(&b, addr);
+    b.meta_bytes_max = after.meta_bytes; /* what is there is enough for the same again */
+    assert_int_equal(take(&b, 64 * MIB, GIB), addr);
+    blocks_fini(&b);
+}
+
+static void a_first_large_block_costs_little_metadata_wherever_it_starts(void **state)
+{
+    uint64_t meta, i;
+    struct blocks b;
+
+    (void)state;
+    start(&b, BASE, 64 * GIB);
+    for (i = 0; i < 16; i++) {
+        meta = b.meta_bytes;
+        assert_int_equal(take(&b, 128 * MIB, 64), BASE + i * 128 * MIB);
+        assert_true(b.meta_bytes - meta <= 2 * KIB);
+    }
+    blocks_fini(&b);
+}
+
+/* Blocks start in the first and the last cell of parts of the map, with nothing between. */
+static void find_steps_over_parts_of_the_map_that_are_not_there(void **state)
+{
+    static const uint64_t at[] = {
+        0, 2 * MIB - 64, 6 * MIB, 128 * MIB - 64, 8 * GIB - 64, 8 * GIB + 4 * MIB, 40 * GIB};
+    enum { COUNT = sizeof(at) / sizeof(at[0]) };
+    struct block_info info;
+    struct blocks b;
+    size_t i, j;
+
+    (void)state;
+    start(&b, BASE, 64 * GIB);
+    for (i = 0; i < COUNT; i++) /* each reaches to the next one */
+        assert_int_equal(take(&b, (i + 1 < COUNT ? at[i + 1] : 64 * GIB) - at[i], 64),
+                         BASE + at[i]);
+    for (i = 0; i < COUNT; i++) {
+        for (j = 0; j < COUNT; j++) {
+            uint64_t addr = BASE + (j + 1 < COUNT ? at[j + 1] : 64 * GIB) - 1;
+
+            assert_int_equal(blocks_find(&b, addr, &info), j < i ? -ENOENT : 0);
+            assert_true(j < i || info.base == BASE + at[j]);
+        }
+        give(&b, BASE + at[i]);
+        assert_int_equal(blocks_check(&b), 0);
+    }
+    assert_int_equal(blocks_find(&b, BASE + 3 * MIB, &info), -ENOENT);
     blocks_fini(&b);
 }
 
@@ -517,6 +604,9 @@ static void check_notices_metadata_that_contradicts_itself(void **state)
     b.spare_count++;
     assert_int_equal(blocks_check(&b), -EUCLEAN);
     b.spare_count--;
+    b.meta_bytes++;
+    assert_int_equal(blocks_check(&b), -EUCLEAN);
+    b.meta_bytes--;
     assert_int_equal(blocks_check(&b), 0);
     blocks_fini(&b);
 }
@@ -592,7 +682,7 @@ static void naive_remove(struct naive *n, uint32_t i)
     memmove(&n->live[i], &n->live[i + 1], (n->count - i) * sizeof(n->live[0]));
 }
 
-static void expect_same_find(const struct blocks *b, const struct naive *n, uint64_t addr)
+static void expect_same_find(struct blocks *b, const struct naive *n, uint64_t addr)
 {
     const struct block_info *want = naive_find(n, addr);
     struct block_info got;
@@ -607,7 +697,7 @@ static void expect_same_find(const struct blocks *b, const struct naive *n, uint
     assert_int_equal(got.owner, want->owner);
 }
 
-static void expect_same(const struct blocks *b, const struct naive *n, uint64_t *seed)
+static void expect_same(struct blocks *b, const struct naive *n, uint64_t *seed)
 {
     const struct block_info *some;
     struct blocks_stat stat;
@@ -714,6 +804,11 @@ static void a_million_allocations_leave_the_metadata_as_it_was(void **state)
 
     (void)state;
     start(&b, BASE, GIB);
+    /* The map of all the range: it grows with the addresses that were ever used. */
+    for (i = 0; i < GIB / (2 * MIB); i++)
+        take(&b, 2 * MIB, 64);
+    for (i = 0; i < GIB / (2 * MIB); i++)
+        give(&b, BASE + i * 2 * MIB);
     for (i = 0; i < STEPS; i++) {
         slot = (uint32_t)(draw(&seed) % SLOTS);
         if (addr[slot] != 0)
@@ -790,6 +885,9 @@ int main(void)
         cmocka_unit_test(at_exhaustion_the_largest_free_is_told_and_can_still_be_had),
         cmocka_unit_test(the_high_water_mark_stays_when_the_blocks_go),
         cmocka_unit_test(without_memory_for_metadata_an_allocation_fails_and_changes_nothing),
+        cmocka_unit_test(a_refused_first_block_changes_nothing_and_can_be_had_later),
+        cmocka_unit_test(a_first_large_block_costs_little_metadata_wherever_it_starts),
+        cmocka_unit_test(find_steps_over_parts_of_the_map_that_are_not_there),
         cmocka_unit_test(check_notices_metadata_that_contradicts_itself),
         cmocka_unit_test(a_crowded_range_agrees_with_the_naive_one_at_every_step),
         cmocka_unit_test(a_wide_range_agrees_with_the_naive_one_at_every_step),
