@@ -31,12 +31,11 @@ struct pointer {
     uint64_t bytes;
 };
 
-static struct sync_message *line_of(const tsm_ctx *c, uint32_t to, uint32_t from, uint64_t number)
+static inline struct sync_message *line_of(const tsm_ctx *c, uint32_t to, uint32_t from,
+                                           uint64_t number)
 {
-    uint32_t size = c->desc->size, depth = sync_depth(size);
-    uint8_t *area = (uint8_t *)sync_of(c, to);
-    return (struct sync_message *)(area + sync_channel_offset(size)) + from * depth +
-           (number & (depth - 1));
+    void *channels = (uint8_t *)sync_of(c, to) + c->channel_at;
+    return (struct sync_message *)channels + from * c->depth + (number & (c->depth - 1));
 }
 
 static uint8_t *stage_of(const tsm_ctx *c, uint32_t slot)
@@ -204,16 +203,21 @@ static bool slots_are_free(const tsm_ctx *c, uint32_t first, uint32_t count)
     return true;
 }
 
-void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes)
+bool channel_stages(const tsm_ctx *c, uint64_t bytes)
 {
     /* Two ranks are as quick without, once the copy takes a while; more have chips to wait for. */
-    uint64_t most = c->desc->size > 2 ? STAGED_MAX : STAGE_BYTES;
+    return bytes <= (c->desc->size > 2 ? STAGED_MAX : STAGE_BYTES);
+}
+
+void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes)
+{
+    bool fits = channel_stages(c, bytes);
     uint32_t count = 1;
-    while (count * STAGE_BYTES < bytes && bytes <= most) {
+    while (fits && count * STAGE_BYTES < bytes) {
         count *= 2;
     }
     /* The first free ones: in a loop of collectives two places are used in turn, and stay in the cache. */
-    for (uint32_t slot = 0; bytes <= most && slot < STAGE_SLOTS; slot += count) {
+    for (uint32_t slot = 0; fits && slot < STAGE_SLOTS; slot += count) {
         if (slots_are_free(c, slot, count)) {
             g->slot = slot;
             g->slots = count;
@@ -255,9 +259,8 @@ int channel_give(tsm_ctx *c, struct giving *g, uint32_t rank, const void *data, 
     uint32_t to = domain_rank(c, rank);
     struct sync_peer *p = &sync_peers(c)[to];
     uint64_t number = p->sent + 1;
-    uint32_t depth = sync_depth(c->desc->size);
-    if (number > p->acked + depth) {
-        int rc = wait_acked(c, to, number - depth);
+    if (number > p->acked + c->depth) {
+        int rc = wait_acked(c, to, number - c->depth);
         if (rc != 0) {
             return rc;
         }
@@ -358,7 +361,7 @@ void channel_release(tsm_ctx *c, const struct taken *t)
 {
     struct sync_peer *p = &sync_peers(c)[t->rank];
     p->taken++;
-    if (t->lent || p->taken - p->posted >= sync_depth(c->desc->size) / 2) {
+    if (t->lent || p->taken - p->posted >= c->depth / 2) {
         p->posted = p->taken;
         /* Pairs with learn_acked and wait_acked. */
         a64_release(&sync_credit_of(c, t->rank, c->self)->taken, stamp_of(c, p->taken));

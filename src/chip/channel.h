@@ -19,8 +19,7 @@
 /* The area behind the window of a domain rank, and its parts. */
 static inline struct sync_head *sync_of(const tsm_ctx *c, uint32_t rank)
 {
-    return (struct sync_head *)(uintptr_t)(c->desc->base + (rank + 1) * c->desc->stride -
-                                           sync_bytes(c->desc->size));
+    return (struct sync_head *)(void *)(window_of(c, rank) + c->area);
 }
 
 static inline struct sync_peer *sync_peers(const tsm_ctx *c)
@@ -62,6 +61,8 @@ struct giving {
     bool lent; /* to anybody */
 };
 
+/* Whether so many bytes of a rank go to the stage when it is free: the same answer on every rank. */
+bool channel_stages(const tsm_ctx *c, uint64_t bytes);
 /* Copies bytes of the own window into stage slots if they fit and some are free, so that what channel_give sends from
  * there need not be lent. */
 void channel_stage(tsm_ctx *c, struct giving *g, const void *data, uint64_t bytes);
@@ -78,6 +79,17 @@ int channel_finish(tsm_ctx *c, const struct giving *g);
 int channel_take(tsm_ctx *c, const struct call *call, uint32_t rank, uint64_t bytes,
                  struct taken *ret);
 void channel_release(tsm_ctx *c, const struct taken *t);
+
+/* chip/push.c. What does not fit the stage is stored by who has it into the window of who wants it, once that one is there and
+ * has said where. A store of whole lines that another core holds costs less than a load of them, and the lines of the
+ * source stay where they will be written next. */
+
+/* Says to `rank` where in the own window its bytes shall be. Wakes nobody yet. */
+int push_invite(tsm_ctx *c, struct giving *g, uint32_t rank, const void *to, uint64_t bytes);
+/* Waits for the invitation of `rank` and follows it. Wakes nobody yet. */
+int push_follow(tsm_ctx *c, struct giving *g, uint32_t rank, const void *data, uint64_t bytes);
+/* Waits until what `rank` was invited to store is there. */
+int push_await(tsm_ctx *c, const struct call *call, uint32_t rank);
 
 /* chip/barrier.c: one round of everybody waits for everybody, as part of `call`. */
 int barrier_round(tsm_ctx *c, const struct call *call);

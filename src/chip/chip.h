@@ -52,6 +52,9 @@ struct chip_start {
 
 /* The whole life of the process; never returns. */
 _Noreturn void chip_main(const struct arena *arena, const struct chip_start *start);
+/* One turn of a chip's loop: the next record, waiting for it, is executed and the timeline advanced. False when the process
+ * is to leave. */
+bool chip_step(struct chip *c);
 
 /* chip/load.c: a callable, loaded on first use; an older one in its place is unloaded. TSM_ENOENT, TSM_ENOMEM with text. */
 int load_callable(struct chip *c, uint64_t index, uint32_t generation, struct loaded *ret,
@@ -92,6 +95,9 @@ struct tsm_ctx {
     uint32_t rank, size;        /* in the sub-group */
     uint32_t self;              /* own domain rank */
     uint32_t generation;        /* of the lease, from the record */
+    uint32_t depth;             /* of a channel */
+    uint64_t area;              /* from a window to the area behind it; */
+    uint64_t channel_at;        /* and from there to the channels (ctx_cache) */
     uint32_t group;             /* hash of ranks; 0: the domain */
     int64_t timeout_ns;         /* of collectives; < 0: none */
     uint64_t deadline_ns;       /* of the one that runs; 0: none */
@@ -144,6 +150,13 @@ static inline uint32_t other_rank(const tsm_ctx *c, uint32_t i)
 static inline uint8_t *window_of(const tsm_ctx *c, uint32_t domain_rank)
 {
     return (uint8_t *)(uintptr_t)(c->desc->base + domain_rank * c->desc->stride);
+}
+/* Fills in what a view keeps of the layout behind the windows: every message asks for it. */
+static inline void ctx_cache(tsm_ctx *c)
+{
+    c->depth = sync_depth(c->desc->size);
+    c->area = c->desc->stride - sync_bytes(c->desc->size);
+    c->channel_at = sync_channel_offset(c->desc->size);
 }
 /* Address of s in rank's window if `bytes` fit there; else NULL and *ret_code. */
 void *sym_address(const tsm_ctx *c, tsm_sym s, uint32_t rank, uint64_t bytes, int *ret_code);

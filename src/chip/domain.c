@@ -58,6 +58,7 @@ tsm_ctx *tsm_task_domain(tsm_task *t, uint32_t i)
                                    .generation = t->domains[i].generation,
                                    .timeout_ns = -1,
                                    .state = &c->states[i]};
+            ctx_cache(&c->ctxs[i]);
             return &c->ctxs[i];
         }
     }

@@ -11,6 +11,9 @@
 #include "chip/collective.h"
 #include "chip/copy.h"
 
+/* Up to here a root pushes to the only other rank; more is better loaded by that one, because no second cache holds it. */
+enum { PUSH_ALONE_BYTES = 256 << 10 };
+
 /* One collective on this rank. */
 struct move {
     tsm_ctx *c;
@@ -81,12 +84,63 @@ static int give_all(struct move *m, const uint8_t *data, uint64_t count)
     return rc;
 }
 
-static int take_all(struct move *m, const struct parts *to)
+/* ---- pushing ---- */
+
+/* Parts of more elements are pushed: of none, or of any. */
+#define PUSH_NONE UINT64_MAX
+enum { PUSH_ALL = 0 };
+
+static uint64_t push_limit(const struct move *m, uint64_t staged)
+{
+    return channel_stages(m->c, staged * m->b.element) ? PUSH_NONE : PUSH_ALL;
+}
+
+/* By a root. */
+static bool is_pushed_alone(const struct move *m, uint64_t staged, uint64_t largest_part)
+{
+    return m->c->size == 2 && push_limit(m, staged) == PUSH_ALL &&
+           largest_part * m->b.element <= PUSH_ALONE_BYTES;
+}
+
+static int invite(struct move *m, uint32_t rank, const uint8_t *to, uint64_t count)
+{
+    return push_invite(m->c, &m->giving, rank, to, count * m->b.element);
+}
+
+static int push(struct move *m, uint32_t rank, const uint8_t *data, uint64_t count)
+{
+    return push_follow(m->c, &m->giving, rank, data, count * m->b.element);
+}
+
+/* From a root. */
+static int receive_pushed(struct move *m, uint32_t root, const uint8_t *to, uint64_t count)
+{
+    int rc = invite(m, root, to, count);
+    return rc != 0 ? rc : push_await(m->c, &m->call, root);
+}
+
+static int invite_all(struct move *m, const struct parts *to, uint64_t limit)
 {
     int rc = 0;
     for (uint32_t i = 1; i < m->c->size && rc == 0; i++) {
         uint32_t r = other_rank(m->c, i);
-        rc = take(m, r, at(m, m->b.dst, part_first(to, r)), part_count(to, r));
+        if (part_count(to, r) > limit) {
+            rc = invite(m, r, at(m, m->b.dst, part_first(to, r)), part_count(to, r));
+        }
+    }
+    channel_flush(m->c);
+    return rc;
+}
+
+/* What was pushed is there already, or will be. */
+static int take_all(struct move *m, const struct parts *to, uint64_t limit)
+{
+    int rc = 0;
+    for (uint32_t i = 1; i < m->c->size && rc == 0; i++) {
+        uint32_t r = other_rank(m->c, i);
+        uint64_t count = part_count(to, r);
+        rc = count > limit ? push_await(m->c, &m->call, r)
+                           : take(m, r, at(m, m->b.dst, part_first(to, r)), count);
     }
     return rc;
 }
@@ -101,8 +155,13 @@ int tsm_broadcast(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtyp
         return rc;
     }
     uint8_t *from = at(&m, src, 0), *to = at(&m, dst, 0);
+    bool pushed = is_pushed_alone(&m, count, count);
     if (c->rank != root) {
-        return finish(&m, take(&m, root, to, count));
+        return finish(&m, pushed ? receive_pushed(&m, root, to, count) : take(&m, root, to, count));
+    }
+    if (pushed) {
+        keep(&m, to, from, count);
+        return finish(&m, push(&m, other_rank(c, 1), from, count));
     }
     stage(&m, from, count, count);
     rc = give_all(&m, from, count);
@@ -142,9 +201,14 @@ static int gather(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src, con
         return rc;
     }
     const uint8_t *from = at(&m, src, single_first(&m, p));
+    uint64_t limit = push_limit(&m, largest(p, c->size));
     if (c->rank == root) {
+        rc = invite_all(&m, p, limit);
         keep(&m, at(&m, dst, part_first(p, root)), from, own);
-        return finish(&m, take_all(&m, p));
+        return finish(&m, rc != 0 ? rc : take_all(&m, p, limit));
+    }
+    if (own > limit) {
+        return finish(&m, push(&m, root, from, own));
     }
     stage(&m, from, own, own);
     rc = give(&m, root, from, own);
@@ -161,8 +225,14 @@ static int scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src, co
         return rc;
     }
     uint8_t *to = at(&m, dst, single_first(&m, p));
+    bool pushed = is_pushed_alone(&m, extent, largest(p, c->size));
     if (c->rank != root) {
-        return finish(&m, take(&m, root, to, own));
+        return finish(&m, pushed ? receive_pushed(&m, root, to, own) : take(&m, root, to, own));
+    }
+    if (pushed) {
+        uint32_t r = other_rank(c, 1);
+        keep(&m, to, at(&m, src, part_first(p, root)), own);
+        return finish(&m, push(&m, r, at(&m, src, part_first(p, r)), part_count(p, r)));
     }
     stage(&m, at(&m, src, 0), extent, largest(p, c->size));
     for (uint32_t i = 1; i < c->size && rc == 0; i++) {
@@ -184,10 +254,18 @@ static int all_gather(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym src,
         return rc;
     }
     const uint8_t *from = at(&m, src, single_first(&m, p));
-    stage(&m, from, own, own);
-    rc = give_all(&m, from, own);
+    uint64_t limit = push_limit(&m, largest(p, c->size));
+    rc = invite_all(&m, p, limit);
+    if (own <= limit) {
+        stage(&m, from, own, own);
+        rc = rc != 0 ? rc : give_all(&m, from, own);
+    }
     keep(&m, at(&m, dst, part_first(p, c->rank)), from, own);
-    rc = rc != 0 ? rc : take_all(&m, p);
+    for (uint32_t i = 1; own > limit && i < c->size && rc == 0; i++) {
+        rc = push(&m, other_rank(c, i), from, own);
+    }
+    channel_flush(c);
+    rc = rc != 0 ? rc : take_all(&m, p, limit);
     return finish(&m, rc);
 }
 
@@ -266,20 +344,36 @@ static int swap_parts(struct move *m, uint64_t count)
     return rc != 0 ? rc : barrier_round(c, &m->call);
 }
 
-static int exchange(struct move *m, const struct parts *from, const struct parts *to)
+/* Gives the parts that are not pushed, or pushes the others. */
+static int send_all(struct move *m, const struct parts *from, uint64_t limit, bool pushed)
+{
+    int rc = 0;
+    for (uint32_t i = 1; i < m->c->size && rc == 0; i++) {
+        uint32_t r = other_rank(m->c, i);
+        uint64_t count = part_count(from, r);
+        const uint8_t *data = at(m, m->b.src, part_first(from, r));
+        if ((count > limit) == pushed) {
+            rc = pushed ? push(m, r, data, count) : give(m, r, data, count);
+        }
+    }
+    channel_flush(m->c);
+    return rc;
+}
+
+static int exchange(struct move *m, const struct parts *from, const struct parts *to,
+                    uint64_t limit)
 {
     tsm_ctx *c = m->c;
     uint8_t *src = at(m, m->b.src, 0);
-    stage(m, src, parts_extent(from, c->size), largest(from, c->size));
-    int rc = 0;
-    for (uint32_t i = 1; i < c->size && rc == 0; i++) {
-        uint32_t r = other_rank(c, i);
-        rc = give(m, r, at(m, m->b.src, part_first(from, r)), part_count(from, r));
+    int rc = invite_all(m, to, limit);
+    if (limit != PUSH_ALL) {
+        stage(m, src, parts_extent(from, c->size), largest(from, c->size));
     }
-    channel_flush(c);
+    rc = rc != 0 ? rc : send_all(m, from, limit, false);
     keep(m, at(m, m->b.dst, part_first(to, c->rank)), at(m, m->b.src, part_first(from, c->rank)),
          part_count(to, c->rank));
-    rc = rc != 0 ? rc : take_all(m, to);
+    rc = rc != 0 ? rc : send_all(m, from, limit, true);
+    rc = rc != 0 ? rc : take_all(m, to, limit);
     return finish(m, rc);
 }
 
@@ -292,8 +386,9 @@ int tsm_all_to_all(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dty
     if (rc != 0) {
         return rc;
     }
-    return in_place(&m.b) && count * m.b.element > SYNC_PAYLOAD ? swap_parts(&m, count)
-                                                                : exchange(&m, &p, &p);
+    return in_place(&m.b) && count * m.b.element > SYNC_PAYLOAD
+               ? swap_parts(&m, count)
+               : exchange(&m, &p, &p, push_limit(&m, extent));
 }
 
 int tsm_all_to_all_v(tsm_ctx *c, tsm_sym dst, const uint64_t *dst_counts,
@@ -314,5 +409,6 @@ int tsm_all_to_all_v(tsm_ctx *c, tsm_sym dst, const uint64_t *dst_counts,
     struct move m = {
         .c = c, .b = {dst, src, parts_extent(&to, c->size), parts_extent(&from, c->size), 0, 0}};
     int rc = begin(&m, CALL_ALL_TO_ALL_V, dtype, 0, 0);
-    return rc != 0 ? rc : exchange(&m, &from, &to);
+    /* The two ranks of a part agree on its size, and on no other. */
+    return rc != 0 ? rc : exchange(&m, &from, &to, STAGE_BYTES / m.b.element);
 }

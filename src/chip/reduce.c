@@ -21,6 +21,8 @@ struct reduction {
     struct combine x;
 };
 
+/* Up to here two ranks push what the other combines: more does not stay in a second cache. */
+enum { PUSHED_BYTES = 256 << 10 };
 enum { BLOCK = 8192 /* bytes of an accumulator: stays in the first cache beside what comes in */ };
 _Static_assert(BLOCK >= 2 * STAGE_BYTES, "a stage slot of f16 has room in an accumulator");
 
@@ -144,6 +146,54 @@ static int give_range(struct reduction *m, uint32_t begin_rank, uint32_t end, ui
     return rc;
 }
 
+/* ---- pushed, of two ranks ---- */
+
+/* Whether each puts what the other combines straight into its dst, to be overwritten there by the result. */
+static bool is_pushed(const struct reduction *m, uint64_t count)
+{
+    return m->c->size == 2 && count * m->b.element <= PUSHED_BYTES && !in_place(&m->b);
+}
+
+/* dst, which holds what the other rank has pushed, is combined with the own elements from `first`. */
+static void combine_pushed(const struct reduction *m, uint64_t first, uint64_t count)
+{
+    _Alignas(LINE) uint8_t acc[BLOCK];
+    uint64_t block = BLOCK / m->x.wide;
+    for (uint64_t done = 0; done < count; done += block) {
+        uint64_t n = count - done < block ? count - done : block;
+        const uint8_t *own = at(m, m->b.src, m->c->rank, first + done);
+        uint8_t *theirs = at(m, m->b.dst, m->c->rank, done);
+        combine_first(&m->x, acc, m->c->rank == 0 ? own : theirs, m->c->rank == 0 ? theirs : own,
+                      n);
+        m->x.store(theirs, acc, n);
+    }
+}
+
+/* The other's elements go out from other_first, those from own_first are combined; either may be none. */
+static int exchange_pushed(struct reduction *m, uint64_t other_first, uint64_t other_count,
+                           uint64_t own_first, uint64_t own_count)
+{
+    uint32_t other = other_rank(m->c, 1);
+    int rc = 0;
+    if (own_count > 0) {
+        rc = push_invite(m->c, &m->giving, other, at(m, m->b.dst, m->c->rank, 0),
+                         own_count * m->b.element);
+        channel_flush(m->c);
+    }
+    if (rc == 0 && other_count > 0) {
+        rc = push_follow(m->c, &m->giving, other, at(m, m->b.src, m->c->rank, other_first),
+                         other_count * m->b.element);
+        channel_flush(m->c);
+    }
+    if (rc == 0 && own_count > 0) {
+        rc = push_await(m->c, &m->call, other);
+        if (rc == 0) {
+            combine_pushed(m, own_first, own_count);
+        }
+    }
+    return rc != 0 ? rc : channel_finish(m->c, &m->giving);
+}
+
 /* ---- direct ---- */
 
 enum keeping { KEEP_ALL, KEEP_ROOT, KEEP_PREFIX, KEEP_PREFIX_BEFORE };
@@ -156,12 +206,15 @@ static void scan_block(const struct reduction *m, uint8_t *acc, uint64_t first, 
     for (uint32_t r = 0; r < m->c->size; r++) {
         const uint8_t *from = at(m, m->b.src, r, first);
         uint8_t *to = at(m, m->b.dst, r, first);
-        if (before) {
-            memcpy(own, from, n * m->b.element); /* in place the next store overwrites it */
+        if (before && in_place(&m->b)) {
+            memcpy(own, from, n * m->b.element); /* the next store overwrites it */
             from = own;
-            if (r > 0) {
-                m->x.store(to, acc, n);
-            }
+        }
+        if (before && r > 0) {
+            m->x.store(to, acc, n);
+        }
+        if (before && r + 1 == m->c->size) {
+            break;
         }
         if (r == 0) {
             m->x.load(acc, from, n);
@@ -250,7 +303,9 @@ int tsm_reduce(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dtype, 
         return rc;
     }
     if (!is_one_shot(&m, count)) {
-        return direct(&m, count, KEEP_ROOT, root);
+        return !is_pushed(&m, count) ? direct(&m, count, KEEP_ROOT, root)
+               : c->rank == root     ? exchange_pushed(&m, 0, 0, 0, count)
+                                     : exchange_pushed(&m, 0, count, 0, 0);
     }
     if (c->rank == root) {
         return fold_into(&m, c->size, 0, count, 0);
@@ -268,7 +323,8 @@ int tsm_all_reduce(tsm_ctx *c, tsm_sym dst, tsm_sym src, uint64_t count, int dty
         return rc;
     }
     if (!is_one_shot(&m, count)) {
-        return direct(&m, count, KEEP_ALL, 0);
+        return is_pushed(&m, count) ? exchange_pushed(&m, 0, count, 0, count)
+                                    : direct(&m, count, KEEP_ALL, 0);
     }
     stage(&m, count, count);
     rc = give_range(&m, 0, c->size, count);
@@ -336,7 +392,10 @@ static int reduce_scatter(tsm_ctx *c, enum call_kind kind, tsm_sym dst, tsm_sym 
     /* Each rank reads only its part of what the others have staged: twice as much pays, where two slots are staged. A
      * part alone has to fit an accumulator. */
     if (!is_one_shot(&m, largest) || !is_one_shot(&m, c->size > 2 ? extent / 2 : extent)) {
-        return direct_parts(&m, first, own, dst_first);
+        uint32_t r = other_rank(c, 1);
+        return is_pushed(&m, largest)
+                   ? exchange_pushed(&m, part_first(p, r), part_count(p, r), first, own)
+                   : direct_parts(&m, first, own, dst_first);
     }
     stage(&m, extent, largest);
     for (uint32_t r = 0; r < c->size && rc == 0; r++) {

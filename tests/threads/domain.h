@@ -65,6 +65,7 @@ static inline void member_init(struct member *m, struct rig *r, struct domain_de
                        .generation = (uint32_t)life,
                        .timeout_ns = -1,
                        .state = &m->state};
+    ctx_cache(&m->ctx);
     harness_random_init(&m->random, seed * 31 + rank + 1);
 }
 

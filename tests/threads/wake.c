@@ -197,15 +197,17 @@ static tsm_ctx context(struct part *x, tsm_task *task, struct record *rec)
     rec->run = 1;
     task->chip = &x->rig->chips[x->place];
     task->rec = rec;
-    return (tsm_ctx){.chip = task->chip,
-                     .task = task,
-                     .desc = x->desc,
-                     .members = (const uint32_t *)(x->desc + 1),
-                     .rank = x->place,
-                     .size = x->desc->size,
-                     .self = x->place,
-                     .generation = 1,
-                     .timeout_ns = -1};
+    tsm_ctx c = {.chip = task->chip,
+                 .task = task,
+                 .desc = x->desc,
+                 .members = (const uint32_t *)(x->desc + 1),
+                 .rank = x->place,
+                 .size = x->desc->size,
+                 .self = x->place,
+                 .generation = 1,
+                 .timeout_ns = -1};
+    ctx_cache(&c);
+    return c;
 }
 
 /* Puts a message into the right neighbour's window, signals, waits for the left one's, and answers. */
