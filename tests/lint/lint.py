@@ -306,7 +306,7 @@ def check_python(tree):
     if run.returncode > 1:
         yield "pyproject.toml", 1, f"ruff check: {run.stderr.strip()}"
 
-    formatted = [name for name in files if name.startswith(("python/", "examples/", "bench/python/"))]
+    formatted = [name for name in files if name.startswith(("python/", "examples/", "bench/"))]
     command = [need("ruff"), "format", "--check", "--output-format=concise", *formatted]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     found = re.findall(r"^(.+?):(\d+):\d+: unformatted", run.stdout, flags=re.M)
