@@ -192,13 +192,22 @@ static void measure_seen(const struct shape *sh)
     double limit = 2000 + 50.0 * sh->members;
     rig_run(&rig, seen, &p);
     snprintf(params, sizeof(params), "%u members, %s", sh->members, sh->text);
-    struct figure f = {"alloc + release, seen", params, "ns", AGAINST_MAX, limit};
+    struct figure f = {.name = "alloc + release, seen",
+                       .params = params,
+                       .unit = "ns",
+                       .against = AGAINST_MAX,
+                       .limit = limit,
+                       .chips = sh->members,
+                       .x = (double)sh->bytes};
     figure_report(&f, &s[0]);
     if (sh->members == CHIPS) {
-        struct figure g = {"its system calls", params, "a cycle", AGAINST_MAX, 0};
+        struct figure g = f;
+        g.unit = "a cycle";
+        g.limit = 0;
+        g.name = "its system calls";
         figure_report(&g, &s[1]);
-        struct figure h = {"its new mappings", params, "a cycle", AGAINST_MAX, 0};
-        figure_report(&h, &s[2]);
+        g.name = "its new mappings";
+        figure_report(&g, &s[2]);
     }
     if (sh->bytes <= MIB && sh->members <= 8) {
         p.s = &s[3];
@@ -221,7 +230,13 @@ static void measure_first(const struct shape *sh)
     rig_run(&rig, first, &p);
     bare_stop(&bare);
     snprintf(params, sizeof(params), "%u members, %s", sh->members, sh->text);
-    struct figure f = {"alloc + release, first time", params, "ns", AGAINST_FLOOR, 1.5};
+    struct figure f = {.name = "alloc + release, first time",
+                       .params = params,
+                       .unit = "ns",
+                       .against = AGAINST_FLOOR,
+                       .limit = 1.5,
+                       .chips = sh->members,
+                       .x = (double)sh->bytes};
     figure_report(&f, &s);
     samples_free(&s);
 }
@@ -241,12 +256,14 @@ int main(int argc, char **argv)
         }
     }
     rig_stop(&rig);
-    /* A fresh worker, so that no lease has to make room for another. */
+    /* Fresh workers, so that no lease has to make room for another. */
     rig_start(&rig, CHIPS, NULL);
     for (uint32_t m = 0; m < 6; m++) {
         struct shape sh = {members[m], sizes[m % 2].bytes, sizes[m % 2].text};
         measure_first(&sh);
     }
+    rig_stop(&rig);
+    rig_start(&rig, CHIPS, NULL);
     struct shape large = {2, 64 * MIB, "64 MiB"};
     measure_first(&large);
     rig_stop(&rig);

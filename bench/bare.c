@@ -9,7 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "base/sys.h"
+#include "futex.h"
 
 enum { LOOKS = 64, VALUE_BITS = 48 };
 
@@ -56,7 +56,7 @@ static void work(struct bare *b, uint32_t self, uint32_t gate, uint64_t *next)
         a64_release(&s->done[self].value, (*next)++);
         if (flags & BARE_RING) {
             a32_add_full(&s->bell, 1);
-            sys_futex_wake(&s->bell);
+            futex_wake(&s->bell, 1);
         }
     }
 }
@@ -72,7 +72,7 @@ static _Noreturn void bare_worker(struct bare *b, uint32_t self, uint32_t core)
             a64_release(&b->shared->awake[self].value, gate);
             work(b, self, gate, &next);
         } else {
-            sys_futex_wait(&b->shared->gate, gate, -1);
+            futex_sleep(&b->shared->gate, gate, NULL);
         }
     }
 }
@@ -109,7 +109,7 @@ void bare_begin(struct bare *b)
 {
     uint32_t gate = a32_add_full(&b->shared->gate, 1) + 1;
     for (uint32_t w = 0; w < b->workers; w++) {
-        sys_futex_wake(&b->shared->gate);
+        futex_wake(&b->shared->gate, 1);
     }
     for (uint32_t w = 0; w < b->workers; w++) {
         while (a64_acquire(&b->shared->awake[w].value) != gate) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Copyright The Transom Authors */
 /*
- * The barrier of 2, 4 and 8 chips against the barest one (a word for each rank, and everybody looks at all of them)
- * and the best peer; and what it costs to see misuse, for a message: saying what is called and comparing it, by
- * the functions of src/chip/channel.h on a line in the cache, less the same loop without them.
+ * The barrier of 2, 4 and 8 chips against the barest one (a word for each rank, and everybody looks at all of them) and the
+ * best peer; apart, the peer whose ranks spin although eight of them share the cores; and what it costs to see
+ * misuse, for a message: saying what is called and comparing it, by the functions of src/chip/channel.h on a line in
+ * the cache, less the same loop without them.
  */
 #include <stdio.h>
 
@@ -12,24 +13,48 @@
 
 enum { ROUNDS = 20, ROUNDS_SHARED = 11, LONGER = 4, RANKS_MAX = 8, MESSAGES = 100000 };
 
+/* The peer whose ranks spin while others want the core, alone: what a barrier costs then. */
+static void report_spinner(const struct contest *c, const struct samples *s, struct figure f)
+{
+    for (uint32_t p = 0; p < c->peer_count; p++) {
+        const char *const only[] = {c->peer_names[p], NULL};
+        struct samples part = {0};
+        for (uint32_t i = 0; c->peer_spins[p] && i < s->count; i++) {
+            struct sample one = {.value = s->list[i].value, .peer = {s->list[i].peer[p]}};
+            if (one.peer[0] > 0) {
+                samples_push(&part, &one);
+            }
+        }
+        f.against = f.also = AGAINST_NOTHING;
+        f.peers = only;
+        f.name = "barrier, with spinning";
+        figure_report(&f, &part);
+        samples_free(&part);
+    }
+}
+
 static void measure(uint32_t ranks)
 {
     struct contest c;
-    struct tally t;
-    char params[64], text[128];
-    uint32_t rounds = (ranks == 2 ? ROUNDS : ROUNDS_SHARED) * (bench_long() ? LONGER : 1);
-    contest_start(&c, ranks, CONTEST_PAGE);
-    contest_run(&c, CREW_BARRIER, 0, rounds, &t);
-    snprintf(params, sizeof(params), "%u chips", ranks);
-    struct figure f = {"barrier", params, "us", AGAINST_FLOOR, 1.5};
-    (ranks == 2 ? figure_report_cores : figure_report)(&f, &t.ours);
-    contest_keep(&c, &t, &f);
-    if (t.best >= 0) {
-        snprintf(text, sizeof(text), "%s; %s", params, c.peers[t.best].name);
-        f = (struct figure){"barrier", text, "us", AGAINST_PEER, 1};
-        figure_report(&f, &t.to_best);
-    }
-    tally_free(&t);
+    struct samples s = {0};
+    char params[64];
+    uint32_t rounds = (ranks <= cores() ? ROUNDS : ROUNDS_SHARED) * (bench_long() ? LONGER : 1);
+    contest_start(&c, ranks, CONTEST_PAGE,
+                  CONTEST_ALL | (ranks == RANKS_MAX ? CONTEST_SPINNERS : 0));
+    contest_run(&c, CREW_BARRIER, 0, rounds, &s);
+    struct figure f = {.name = "barrier",
+                       .params = contest_params(&c, 0, params),
+                       .unit = "us",
+                       .against = AGAINST_FLOOR,
+                       .limit = 1.5,
+                       .also = AGAINST_PEER,
+                       .also_limit = 1,
+                       .peers = c.peer_names,
+                       .chips = ranks,
+                       .x = ranks};
+    (ranks == 2 ? figure_report_cores : figure_report)(&f, &s);
+    report_spinner(&c, &s, f);
+    samples_free(&s);
     contest_stop(&c);
 }
 
@@ -70,7 +95,12 @@ static void measure_misuse(void)
         samples_add(&s, with - time_messages(false, &differ), 0, 0);
     }
     bench_must(differ != 0, "messages differ", "");
-    struct figure f = {"misuse is seen", "a message of a collective", "ns", AGAINST_MAX, 20};
+    struct figure f = {.name = "misuse is seen",
+                       .params = "a message of a collective",
+                       .unit = "ns",
+                       .against = AGAINST_MAX,
+                       .limit = 20,
+                       .chips = 1};
     figure_report(&f, &s);
     samples_free(&s);
 }

@@ -2,10 +2,13 @@
 /* Copyright The Transom Authors */
 /*
  * Collectives of f32 over sizes, with 2, 4 and 8 chips: against the barest direct algorithm from 64 KiB up, below that
- * against the best of the installed peers. Sizes are those of the vector (all_reduce, broadcast) or of the part of one
- * rank for the others. Sources are not written between operations, as in the OSU benchmarks; results are checked once.
+ * against the best of the installed peers. Sizes are those of the vector, or of the part of one rank for those that have
+ * parts. No rank's dst exceeds 64 MiB, nor 16 MiB when chips are more than two (with --long all go to 64 MiB). Results are
+ * checked once in each contest. Those that programs use less have fewer sizes.
+ *
+ * Arguments: names of operations, numbers of chips. Then only those.
  */
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "contest.h"
@@ -13,56 +16,71 @@
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
 #define FLOOR_FROM (64 * KIB)
-enum { ROUNDS = 5, ROUNDS_LONG = 7, RANKS_MAX = 8 };
+#define SPLIT_TO MIB
+enum { ROUNDS_TWO = 21, ROUNDS = 11, ROUNDS_LARGE = 7, LONGER = 2 };
 
-static const uint64_t sizes[] = {8, KIB, 16 * KIB, 64 * KIB, MIB, 16 * MIB};
-static const uint64_t sizes_long[] = {8,        64,       256,       KIB, 4 * KIB, 8 * KIB,
-                                      16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB};
+static const uint64_t sizes[] = {8, KIB, 16 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB, 0};
+static const uint64_t sizes_few[] = {8, 16 * KIB, MIB, 0};
+static const uint64_t sizes_long[] = {8,       64,       256,      KIB,       4 * KIB,
+                                      8 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB,
+                                      4 * MIB, 16 * MIB, 64 * MIB, 0};
 
 static const struct {
-    const char *name;
     enum crew_op op;
-    uint64_t bytes_max;
+    bool parts; /* its dst, or its src, is as many times larger as there are ranks */
+    const uint64_t *sizes;
 } ops[] = {
-    {"all_reduce", CREW_ALL_REDUCE, 16 * MIB}, {"broadcast", CREW_BROADCAST, 16 * MIB},
-    {"all_gather", CREW_ALL_GATHER, MIB},      {"reduce_scatter", CREW_REDUCE_SCATTER, MIB},
-    {"all_to_all", CREW_ALL_TO_ALL, MIB},
+    {CREW_ALL_REDUCE, false, sizes},      {CREW_BROADCAST, false, sizes},
+    {CREW_REDUCE, false, sizes},          {CREW_ALL_GATHER, true, sizes},
+    {CREW_REDUCE_SCATTER, true, sizes},   {CREW_ALL_TO_ALL, true, sizes},
+    {CREW_GATHER, true, sizes_few},       {CREW_SCATTER, true, sizes_few},
+    {CREW_SCAN, false, sizes_few},        {CREW_EXSCAN, false, sizes_few},
+    {CREW_ALL_GATHER_V, true, sizes_few}, {CREW_GATHER_V, true, sizes_few},
+    {CREW_SCATTER_V, true, sizes_few},    {CREW_REDUCE_SCATTER_V, true, sizes_few},
+    {CREW_ALL_TO_ALL_V, true, sizes_few},
 };
 
-static void measure(struct contest *c, uint32_t i, uint64_t bytes)
+static void measure(struct contest *c, enum crew_op op, uint64_t bytes)
 {
-    struct tally t;
-    char size[24], params[96], text[160], kept[96];
-    contest_run(c, ops[i].op, bytes, bench_long() ? ROUNDS_LONG : ROUNDS, &t);
-    snprintf(params, sizeof(params), "%u chips, %s", c->size, bytes_text(bytes, size));
-    snprintf(kept, sizeof(kept), "%s, to the floor", ops[i].name);
-    struct figure f = {ops[i].name, params, "us", AGAINST_FLOOR, 1.3};
-    struct figure k = {kept, params, "us", AGAINST_NOTHING, 0};
-    figure_keep(&k, &t.ours);
-    contest_keep(c, &t, &f);
-    if (bytes >= FLOOR_FROM || t.best < 0) {
-        f.against = bytes >= FLOOR_FROM ? AGAINST_FLOOR : AGAINST_NOTHING;
-        figure_report(&f, &t.ours);
-    } else {
-        snprintf(text, sizeof(text), "%s; %s", params, c->peers[t.best].name);
-        f = (struct figure){ops[i].name, text, "us", AGAINST_PEER, 1};
-        figure_report(&f, &t.to_best);
-    }
-    tally_free(&t);
+    struct samples s = {0};
+    char params[64];
+    bool split = c->size == 2 && bytes <= SPLIT_TO;
+    uint32_t rounds = split ? ROUNDS_TWO : bytes <= SPLIT_TO ? ROUNDS : ROUNDS_LARGE;
+    contest_run(c, op, bytes, rounds * (bench_long() ? LONGER : 1), &s);
+    struct figure f = {.name = crew_op_text(op),
+                       .params = contest_params(c, bytes, params),
+                       .unit = "us",
+                       .against = bytes >= FLOOR_FROM ? AGAINST_FLOOR : AGAINST_PEER,
+                       .limit = bytes >= FLOOR_FROM ? 1.3 : 1,
+                       .peers = c->peer_names,
+                       .chips = c->size,
+                       .x = (double)bytes};
+    (split ? figure_report_cores : figure_report)(&f, &s);
+    samples_free(&s);
 }
 
-static void measure_ranks(uint32_t ranks)
+/* Whether an argument names it, or none names anything of its kind. */
+static bool is_wanted(char **argv, const char *name, bool is_number)
+{
+    bool any = false, this = false;
+    for (char **a = argv + 1; *a; a++) {
+        bool same_kind = **a != '-' && (atoi(*a) > 0) == is_number;
+        any |= same_kind;
+        this |= same_kind && strcmp(*a, name) == 0;
+    }
+    return this || !any;
+}
+
+static void measure_ranks(uint32_t ranks, char **argv)
 {
     struct contest c;
-    const uint64_t *list = bench_long() ? sizes_long : sizes;
-    uint32_t count =
-        bench_long() ? sizeof(sizes_long) / sizeof(*sizes_long) : sizeof(sizes) / sizeof(*sizes);
-    contest_start(&c, ranks, ranks * MIB > 16 * MIB ? ranks * MIB : 16 * MIB);
+    uint64_t most = ranks == 2 || bench_long() ? 64 * MIB : 16 * MIB;
+    contest_start(&c, ranks, most, CONTEST_ALL);
     for (uint32_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
-        for (uint32_t k = 0; k < count; k++) {
-            if (list[k] <= ops[i].bytes_max) {
-                measure(&c, i, list[k]);
-            }
+        const uint64_t *list = bench_long() ? sizes_long : ops[i].sizes;
+        bool wanted = is_wanted(argv, crew_op_text(ops[i].op), false);
+        for (; wanted && *list != 0 && *list * (ops[i].parts ? ranks : 1) <= most; list++) {
+            measure(&c, ops[i].op, *list);
         }
     }
     contest_stop(&c);
@@ -70,10 +88,13 @@ static void measure_ranks(uint32_t ranks)
 
 int main(int argc, char **argv)
 {
+    static const char *const numbers[] = {"2", "4", "8"};
     bench_begin("collectives", argc, argv);
     r_start(0, 1);
-    for (uint32_t ranks = 2; ranks <= RANKS_MAX; ranks *= 2) {
-        measure_ranks(ranks);
+    for (uint32_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        if (is_wanted(argv, numbers[i], true)) {
+            measure_ranks((uint32_t)atoi(numbers[i]), argv);
+        }
     }
     return bench_end();
 }

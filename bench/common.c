@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/sys.h"
+#include "futex.h"
 
 enum { CLASS_MIN = 3, PROBE_CHUNKS = 9, PROBE_TRIPS = 200, RETRIES = 4 };
 
@@ -62,8 +62,9 @@ static double others_busy(void)
 
 static void print_head(void)
 {
-    printf("%-28s %-34s %9s %9s %9s %-7s %9s %6s %-14s %8s %s\n", "figure", "with", "median", "p10",
-           "p90", "unit", "floor", "R", "target", "measured", "");
+    printf("%-26s %-32s %9s %9s %9s %-7s %9s %6s %6s %6s %9s %6s %-14s %-20s\n", "figure", "with",
+           "median", "p10", "p90", "unit", "floor", "x", "R", "x", "peer", "x", "best peer",
+           "target");
 }
 
 void bench_begin(const char *name, int argc, char **argv)
@@ -134,14 +135,20 @@ void bench_note(const char *format, ...)
 
 /* ---- samples ---- */
 
-void samples_add(struct samples *s, double value, double floor, double r)
+void samples_push(struct samples *s, const struct sample *one)
 {
     if (s->count == s->max) {
         s->max = s->max ? 2 * s->max : 32;
         s->list = realloc(s->list, s->max * sizeof(*s->list));
         bench_must(s->list ? 0 : -1, "memory", "");
     }
-    s->list[s->count++] = (struct sample){value, floor, r};
+    s->list[s->count++] = *one;
+}
+
+void samples_add(struct samples *s, double value, double floor, double r)
+{
+    struct sample one = {.value = value, .floor = floor, .r = r};
+    samples_push(s, &one);
 }
 
 void samples_free(struct samples *s)
@@ -169,10 +176,13 @@ double quantile(double *values, uint32_t count, double p)
     return values[lo] + (at - lo) * (values[hi] - values[lo]);
 }
 
-enum column { VALUE, FLOOR, ROUND_TRIP, TO_FLOOR, TO_R };
+/* A column is one of these, or PEER + i, or TO_PEER + i. */
+enum column { VALUE, FLOOR, ROUND_TRIP, TO_FLOOR, TO_R, PEER, TO_PEER = PEER + PEERS_MAX };
 
-static double pick(const struct sample *s, enum column column)
+/* 0: the sample has none. */
+static double pick(const struct sample *s, int column)
 {
+    double of = 0;
     switch (column) {
     case VALUE:
         return s->value;
@@ -181,20 +191,33 @@ static double pick(const struct sample *s, enum column column)
     case ROUND_TRIP:
         return s->r;
     case TO_FLOOR:
-        return s->floor > 0 ? s->value / s->floor : 0;
+        of = s->floor;
+        break;
+    case TO_R:
+        of = s->r;
+        break;
     default:
-        return s->r > 0 ? s->value / s->r : 0;
+        if (column < TO_PEER) {
+            return s->peer[column - PEER];
+        }
+        of = s->peer[column - TO_PEER];
     }
+    return of > 0 ? s->value / of : 0;
 }
 
-static double column_quantile(const struct samples *s, enum column column, double p)
+/* Over the samples that have it. */
+static double column_quantile(const struct samples *s, int column, double p)
 {
     double *v = calloc(s->count + 1, sizeof(*v));
+    uint32_t count = 0;
     bench_must(v ? 0 : -1, "memory", "");
     for (uint32_t i = 0; i < s->count; i++) {
-        v[i] = pick(&s->list[i], column);
+        double x = pick(&s->list[i], column);
+        if (x != 0 || column == VALUE) {
+            v[count++] = x;
+        }
     }
-    double q = quantile(v, s->count, p);
+    double q = quantile(v, count, p);
     free(v);
     return q;
 }
@@ -202,9 +225,52 @@ static double column_quantile(const struct samples *s, enum column column, doubl
 /* ---- figures ---- */
 
 struct outcome {
-    double median, p10, p90, floor, r, to_floor, to_r, judged;
-    bool ok;
+    double median, p10, p90, floor, r, to_floor, to_r, peer, to_peer;
+    int best; /* peer; < 0: none */
+    bool judged, ok;
 };
+
+static int best_peer(const struct figure *f, const struct samples *s)
+{
+    int best = -1;
+    double least = 0;
+    for (int i = 0; f->peers && i < PEERS_MAX && f->peers[i]; i++) {
+        double median = column_quantile(s, PEER + i, 0.5);
+        if (median > 0 && (best < 0 || median < least)) {
+            least = median;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* Whether the target is met; one against what was not there is no target. */
+static bool holds(const struct outcome *o, enum against against, double limit)
+{
+    switch (against) {
+    case AGAINST_FLOOR:
+        return o->to_floor <= limit;
+    case AGAINST_PEER:
+        return o->to_peer <= limit;
+    case AGAINST_R:
+        return o->to_r <= limit;
+    case AGAINST_MAX:
+        return o->median <= limit;
+    case AGAINST_MIN:
+        return o->median >= limit;
+    default:
+        return true;
+    }
+}
+
+/* Nanoseconds of a unit of time, else 0: then a multiple of R means nothing. */
+static double unit_ns(const char *unit)
+{
+    return strcmp(unit, "ns") == 0   ? 1
+           : strcmp(unit, "us") == 0 ? 1e3
+           : strcmp(unit, "ms") == 0 ? 1e6
+                                     : 0;
+}
 
 static struct outcome judge(const struct figure *f, const struct samples *s)
 {
@@ -214,34 +280,35 @@ static struct outcome judge(const struct figure *f, const struct samples *s)
                         .floor = column_quantile(s, FLOOR, 0.5),
                         .r = column_quantile(s, ROUND_TRIP, 0.5),
                         .to_floor = column_quantile(s, TO_FLOOR, 0.5),
-                        .to_r = column_quantile(s, TO_R, 0.5)};
-    bool is_floor = f->against == AGAINST_FLOOR || f->against == AGAINST_PEER;
-    o.judged = is_floor ? o.to_floor : f->against == AGAINST_R ? o.to_r : o.median;
-    o.ok = f->against == AGAINST_MIN ? o.judged >= f->limit : o.judged <= f->limit;
+                        .to_r = column_quantile(s, TO_R, 0.5) * unit_ns(f->unit),
+                        .best = best_peer(f, s)};
+    if (o.best >= 0) {
+        o.peer = column_quantile(s, PEER + o.best, 0.5);
+        o.to_peer = column_quantile(s, TO_PEER + o.best, 0.5);
+    }
+    o.judged = f->against != AGAINST_NOTHING || f->also != AGAINST_NOTHING;
+    o.ok = holds(&o, f->against, f->limit) && holds(&o, f->also, f->also_limit);
     return o;
 }
 
-static void target_text(const struct figure *f, char *text, size_t bytes)
+static int target_text(const struct figure *f, enum against against, double limit, char text[48])
 {
-    switch (f->against) {
+    switch (against) {
     case AGAINST_NOTHING:
-        text[0] = 0;
-        break;
+        return snprintf(text, 48, "%s", "");
     case AGAINST_MAX:
-        snprintf(text, bytes, "<= %g %s", f->limit, f->unit);
-        break;
+        return snprintf(text, 48, "<= %g %s", limit, f->unit);
     case AGAINST_MIN:
-        snprintf(text, bytes, ">= %g %s", f->limit, f->unit);
-        break;
+        return snprintf(text, 48, ">= %g %s", limit, f->unit);
     default:
-        snprintf(text, bytes, "<= %g %s", f->limit,
-                 f->against == AGAINST_R      ? "R"
-                 : f->against == AGAINST_PEER ? "peer"
-                                              : "floor");
+        return snprintf(text, 48, "<= %g %s", limit,
+                        against == AGAINST_R      ? "R"
+                        : against == AGAINST_PEER ? "peer"
+                                                  : "floor");
     }
 }
 
-/* Four digits, without an exponent. */
+/* Four digits, without an exponent; "-" for none. */
 static const char *number(double v, char text[24])
 {
     double a = v < 0 ? -v : v;
@@ -250,62 +317,80 @@ static const char *number(double v, char text[24])
     return text;
 }
 
-static void print_row(const struct figure *f, const struct outcome *o, const char *target)
+static const char *some(double v, char text[24])
 {
-    char a[6][24];
-    const char *ratio_of = f->against == AGAINST_R      ? " R"
-                           : f->against == AGAINST_PEER ? " peer"
-                           : o->floor > 0               ? " fl"
-                                                        : "";
-    double ratio = f->against == AGAINST_R ? o->to_r : o->to_floor;
-    char measured[40] = "";
-    if (*ratio_of) {
-        snprintf(measured, sizeof(measured), "%s%s", number(ratio, a[5]), ratio_of);
-    }
-    printf("%-28s %-34s %9s %9s %9s %-7s %9s %6s %-14s %8s %s\n", f->name, f->params,
-           number(o->median, a[0]), number(o->p10, a[1]), number(o->p90, a[2]), f->unit,
-           o->floor > 0 ? number(o->floor, a[3]) : "-", o->r > 0 ? number(o->r, a[4]) : "-", target,
-           measured,
-           f->against == AGAINST_NOTHING ? ""
-           : o->ok                       ? "ok"
-                                         : "MISSED");
+    return v > 0 ? number(v, text) : "-";
 }
 
-static void report(const struct figure *f, const struct samples *s, bool in_table)
+static void print_row(const struct figure *f, const struct outcome *o, const char *target)
 {
-    char target[48] = "";
-    if (s->count == 0) {
-        return;
+    char a[9][24];
+    printf("%-26s %-32s %9s %9s %9s %-7s %9s %6s %6s %6s %9s %6s %-14s %-20s %s\n", f->name,
+           f->params, number(o->median, a[0]), number(o->p10, a[1]), number(o->p90, a[2]), f->unit,
+           some(o->floor, a[3]), some(o->to_floor, a[4]), some(o->r, a[5]), some(o->to_r, a[6]),
+           some(o->peer, a[7]), some(o->to_peer, a[8]), o->best < 0 ? "" : f->peers[o->best],
+           target,
+           !o->judged ? ""
+           : o->ok    ? "ok"
+                      : "MISSED");
+}
+
+static void write_peers(const struct figure *f, const struct samples *s)
+{
+    const char *comma = "";
+    fprintf(out.json, "\"peers\": {");
+    for (int i = 0; f->peers && i < PEERS_MAX && f->peers[i]; i++) {
+        double median = column_quantile(s, PEER + i, 0.5);
+        if (median > 0) {
+            fprintf(out.json,
+                    "%s\"%s\": {\"value\": %.6g, \"p10\": %.6g, \"p90\": %.6g, \"ratio\": %.4g}",
+                    comma, f->peers[i], median, column_quantile(s, PEER + i, 0.1),
+                    column_quantile(s, PEER + i, 0.9), column_quantile(s, TO_PEER + i, 0.5));
+            comma = ", ";
+        }
     }
-    struct outcome o = judge(f, s);
-    target_text(f, target, sizeof(target));
-    if (out.table && in_table) {
-        print_row(f, &o, target);
-    }
+    fprintf(out.json, "}, ");
+}
+
+static void write_line(const struct figure *f, const struct samples *s, const struct outcome *o,
+                       const char *target)
+{
     fprintf(
         out.json,
-        "{\"bench\": \"%s\", \"name\": \"%s\", \"params\": \"%s\", \"value\": %.6g, \"p10\": %.6g, "
-        "\"p90\": %.6g, \"unit\": \"%s\", \"floor\": %.6g, \"ratio\": %.4g, \"R\": %.4g, "
-        "\"ratio_R\": %.4g, "
-        "\"target\": \"%s\", \"ok\": %s, \"batches\": %u, \"date\": \"%s\", \"others_percent\": "
-        "%.1f}\n",
-        out.name, f->name, f->params, o.median, o.p10, o.p90, f->unit, o.floor, o.to_floor, o.r,
-        o.to_r, target,
-        f->against == AGAINST_NOTHING ? "null"
-        : o.ok                        ? "true"
-                                      : "false",
-        s->count, out.date, out.busy);
+        "{\"bench\": \"%s\", \"name\": \"%s\", \"params\": \"%s\", \"chips\": %u, \"x\": %.10g, "
+        "\"value\": %.6g, \"p10\": %.6g, \"p90\": %.6g, \"unit\": \"%s\", \"floor\": %.6g, "
+        "\"floor_p10\": %.6g, \"floor_p90\": %.6g, \"ratio\": %.4g, \"R\": %.4g, "
+        "\"ratio_R\": %.4g, ",
+        out.name, f->name, f->params, f->chips, f->x, o->median, o->p10, o->p90, f->unit, o->floor,
+        column_quantile(s, FLOOR, 0.1), column_quantile(s, FLOOR, 0.9), o->to_floor, o->r, o->to_r);
+    write_peers(f, s);
+    fprintf(out.json,
+            "\"target\": \"%s\", \"ok\": %s, \"batches\": %u, \"date\": \"%s\", "
+            "\"others_percent\": %.1f}\n",
+            target,
+            !o->judged ? "null"
+            : o->ok    ? "true"
+                       : "false",
+            s->count, out.date, out.busy);
     fflush(out.json);
 }
 
 void figure_report(const struct figure *f, const struct samples *s)
 {
-    report(f, s, true);
-}
-
-void figure_keep(const struct figure *f, const struct samples *s)
-{
-    report(f, s, false);
+    char target[100];
+    if (s->count == 0) {
+        return;
+    }
+    struct outcome o = judge(f, s);
+    int n = target_text(f, f->against, f->limit, target);
+    if (f->also != AGAINST_NOTHING) {
+        n += snprintf(target + n, sizeof(target) - (size_t)n, ", ");
+        target_text(f, f->also, f->also_limit, target + n);
+    }
+    if (out.table) {
+        print_row(f, &o, target);
+    }
+    write_line(f, s, &o, target);
 }
 
 void figure_report_cores(const struct figure *f, const struct samples *s)
@@ -315,7 +400,7 @@ void figure_report_cores(const struct figure *f, const struct samples *s)
         char params[128];
         for (uint32_t i = 0; i < s->count; i++) {
             if ((s->list[i].r >= R_NEAR_NS) == far) {
-                samples_add(&part, s->list[i].value, s->list[i].floor, s->list[i].r);
+                samples_push(&part, &s->list[i]);
             }
         }
         snprintf(params, sizeof(params), "%s%s%s", f->params, *f->params ? ", " : "",
@@ -405,7 +490,7 @@ static _Noreturn void probe_child(uint32_t core)
     pin_self(core);
     for (uint32_t turn = 0;; turn++) {
         while (a32_acquire(&probe->gate) == turn) {
-            sys_futex_wait(&probe->gate, turn, -1);
+            futex_sleep(&probe->gate, turn, NULL);
         }
         a32_release(&probe->awake, turn + 1);
         for (uint64_t n = 1; n < 2 * PROBE_CHUNKS * PROBE_TRIPS; n += 2) {
@@ -439,7 +524,7 @@ double r_probe(void)
     }
     a64_store(&probe->ball, 0);
     uint32_t turn = a32_add_full(&probe->gate, 1) + 1;
-    sys_futex_wake(&probe->gate);
+    futex_wake(&probe->gate, 1);
     while (a32_acquire(&probe->awake) != turn) {
     }
     uint64_t n = 0;
@@ -465,10 +550,12 @@ void r_stop(void)
     }
 }
 
-void batches(uint32_t rounds, struct samples *s, void (*run)(void *ctx, struct sample *ret),
-             void *ctx)
+void batches_with_peers(uint32_t rounds, uint32_t every, struct samples *s,
+                        void (*run)(void *ctx, struct sample *ret),
+                        void (*ask)(void *ctx, struct sample *ret), void *ctx)
 {
     uint32_t wanted = s->count + rounds;
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < RETRIES * rounds && s->count < wanted; i++) {
         struct sample one = {0};
         double before = r_probe();
@@ -476,8 +563,19 @@ void batches(uint32_t rounds, struct samples *s, void (*run)(void *ctx, struct s
         double after = r_probe();
         double high = before > after ? before : after;
         double low = before > after ? after : before;
-        if (!probe || (high <= 1.25 * low && one.value > 0)) {
-            samples_add(s, one.value, one.floor, (before + after) / 2);
+        if (probe && (high > 1.25 * low || one.value <= 0)) {
+            continue;
         }
+        one.r = (before + after) / 2;
+        if (ask && kept++ % every == 0) {
+            ask(ctx, &one);
+        }
+        samples_push(s, &one);
     }
+}
+
+void batches(uint32_t rounds, struct samples *s, void (*run)(void *ctx, struct sample *ret),
+             void *ctx)
+{
+    batches_with_peers(rounds, 1, s, run, NULL, ctx);
 }

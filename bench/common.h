@@ -30,29 +30,37 @@ void bench_must(int rc, const char *what, const char *text);
 /* A line of prose under the table, and an object {"note"} among the JSON lines. */
 void bench_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* One batch: what was measured, the floor of the same round (0: none), R around it (0: not probed). */
+enum { PEERS_MAX = 6 };
+
+/* One batch: what was measured, the floor of the same round (0: none), R around it (0: not probed), and the peers of the
+ * same round in the order of the figure's names (0: none). */
 struct sample {
     double value, floor, r;
+    double peer[PEERS_MAX];
 };
 struct samples {
     struct sample *list;
     uint32_t count, max;
 };
 void samples_add(struct samples *s, double value, double floor, double r);
+void samples_push(struct samples *s, const struct sample *one);
 void samples_free(struct samples *s);
 
-/* What the median is held against: nothing; limit * floor; limit * peer, which stands in the floor's column; limit * R;
- * at most, at least the limit. */
+/* What the median is held against: nothing; limit * floor; limit * the best peer; limit * R; at most, at least the
+ * limit. */
 enum against { AGAINST_NOTHING, AGAINST_FLOOR, AGAINST_PEER, AGAINST_R, AGAINST_MAX, AGAINST_MIN };
 struct figure {
     const char *name, *params, *unit;
     enum against against;
     double limit;
+    enum against also; /* a second target */
+    double also_limit;
+    const char *const *peers; /* up to PEERS_MAX names, then NULL; or NULL */
+    uint32_t chips;           /* for the plots: chips or ranks; */
+    double x;                 /* and bytes, ranges, tasks, whatever the figure goes over */
 };
-/* The median of each ratio decides, not the ratio of medians. */
+/* R is in ns; multiples of it are given for units of time (ns, us, ms). The median of each ratio decides, not the ratio of medians. The best peer is the one with the lowest median. */
 void figure_report(const struct figure *f, const struct samples *s);
-/* Among the JSON lines only. */
-void figure_keep(const struct figure *f, const struct samples *s);
 /* The same in two figures, for near and far cores; a class with too few batches is left out. */
 void figure_report_cores(const struct figure *f, const struct samples *s);
 
@@ -77,6 +85,11 @@ void r_stop(void);
  * difference is allowed), at most four times as many. */
 void batches(uint32_t rounds, struct samples *s, void (*run)(void *ctx, struct sample *ret),
              void *ctx);
+/* The same, and after every `every`-th batch, and the first, ask(ctx, sample) for the peers. They are slower, often by
+ * orders of magnitude: the cores may move meanwhile. */
+void batches_with_peers(uint32_t rounds, uint32_t every, struct samples *s,
+                        void (*run)(void *ctx, struct sample *ret),
+                        void (*ask)(void *ctx, struct sample *ret), void *ctx);
 
 /* Memory that children made later share; zero. */
 void *shared_alloc(uint64_t bytes);

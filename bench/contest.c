@@ -21,6 +21,8 @@ enum {
     TRIAL_MANY = 40,
     TRIAL_FEW = 3,
     RETRIES = 3,
+    SPINNER_ROUNDS = 3, /* theirs take seconds */
+    STEADY_BYTES = 1 << 20,
     PEER_WORDS = 32
 };
 /* One party's part of a round; longer when ranks share cores, because every switch takes longer than a whole
@@ -30,58 +32,99 @@ enum { TURN_NS = 1200000, TURN_SHARED_NS = 3500000 };
 /* ---- in a chip ---- */
 
 struct rank_task {
-    tsm_ctx *domain;
+    tsm_ctx *domain, *backwards; /* the latter: the ranks the other way round */
     tsm_sym src, dst, flag;
     uint64_t number;
     const void *landed; /* where the own window has what was put */
+    uint64_t counts[CREW_RANKS_MAX], firsts[CREW_RANKS_MAX];
     int rc;
 };
 
 enum { FLAG_AT = 0, PAYLOAD_AT = 8, PAYLOAD_MAX = 56 };
 
-static void put_signal(struct rank_task *k, const struct crew_side *s, const struct crew_order *o)
+static void signal_other(struct rank_task *k, const struct crew_side *s, const struct crew_order *o)
 {
     tsm_sym dst = o->bytes <= PAYLOAD_MAX ? tsm_offset(k->flag, PAYLOAD_AT) : k->dst;
+    if (o->op == CREW_SIGNAL) {
+        k->rc |= tsm_signal(k->domain, k->flag, k->number, TSM_SIGNAL_SET, 1 - s->rank);
+    } else {
+        k->rc |= tsm_put_signal(k->domain, dst, s->src, o->bytes, k->flag, k->number,
+                                TSM_SIGNAL_SET, 1 - s->rank);
+    }
+}
+
+static void run_signal(struct rank_task *k, const struct crew_side *s, const struct crew_order *o)
+{
     k->number++;
     if (s->rank == 0) {
-        k->rc |=
-            tsm_put_signal(k->domain, dst, s->src, o->bytes, k->flag, k->number, TSM_SIGNAL_SET, 1);
+        signal_other(k, s, o);
     }
     if (s->rank < 2) {
         k->rc |= tsm_signal_wait_until(k->domain, k->flag, TSM_GE, k->number, NULL, -1);
         crew_read(k->landed, o->bytes);
     }
     if (s->rank == 1) {
-        k->rc |=
-            tsm_put_signal(k->domain, dst, s->src, o->bytes, k->flag, k->number, TSM_SIGNAL_SET, 0);
+        signal_other(k, s, o);
+    }
+}
+
+static int reduction(const struct rank_task *k, uint32_t op, uint64_t count, uint32_t number)
+{
+    tsm_ctx *c = k->domain, *scanned = crew_is_backwards(number) ? k->backwards : c;
+    switch (op) {
+    case CREW_ALL_REDUCE:
+        return tsm_all_reduce(c, k->dst, k->src, count, TSM_F32, TSM_SUM);
+    case CREW_REDUCE:
+        return tsm_reduce(c, k->dst, k->src, count, TSM_F32, TSM_SUM, number % tsm_size(c));
+    case CREW_REDUCE_SCATTER:
+        return tsm_reduce_scatter(c, k->dst, k->src, count, TSM_F32, TSM_SUM);
+    case CREW_REDUCE_SCATTER_V:
+        return tsm_reduce_scatter_v(c, k->dst, k->src, k->counts, TSM_F32, TSM_SUM);
+    case CREW_SCAN:
+        return tsm_scan(scanned, k->dst, k->src, count, TSM_F32, TSM_SUM);
+    default:
+        return tsm_exscan(scanned, k->dst, k->src, count, TSM_F32, TSM_SUM);
+    }
+}
+
+static int collective(const struct rank_task *k, uint32_t op, uint64_t count, uint32_t number)
+{
+    tsm_ctx *c = k->domain;
+    uint32_t root = number % tsm_size(c);
+    switch (op) {
+    case CREW_BARRIER:
+        return tsm_barrier(c);
+    case CREW_BROADCAST:
+        return tsm_broadcast(c, k->src, k->src, count, TSM_F32, root);
+    case CREW_ALL_GATHER:
+        return tsm_all_gather(c, k->dst, k->src, count, TSM_F32);
+    case CREW_ALL_GATHER_V:
+        return tsm_all_gather_v(c, k->dst, k->src, k->counts, NULL, TSM_F32);
+    case CREW_GATHER:
+        return tsm_gather(c, k->dst, k->src, count, TSM_F32, root);
+    case CREW_GATHER_V:
+        return tsm_gather_v(c, k->dst, k->src, k->counts, NULL, TSM_F32, root);
+    case CREW_SCATTER:
+        return tsm_scatter(c, k->dst, k->src, count, TSM_F32, root);
+    case CREW_SCATTER_V:
+        return tsm_scatter_v(c, k->dst, k->src, k->counts, NULL, TSM_F32, root);
+    case CREW_ALL_TO_ALL:
+        return tsm_all_to_all(c, k->dst, k->src, count, TSM_F32);
+    case CREW_ALL_TO_ALL_V:
+        return tsm_all_to_all_v(c, k->dst, k->counts, k->firsts, k->src, k->counts, k->firsts,
+                                TSM_F32);
+    default:
+        return reduction(k, op, count, number);
     }
 }
 
 static void run_ours(struct crew_side *s, const struct crew_order *o, uint32_t number)
 {
     struct rank_task *k = s->ctx;
-    uint64_t count = o->bytes / sizeof(float);
-    switch (o->op) {
-    case CREW_BARRIER:
-        k->rc |= tsm_barrier(k->domain);
-        break;
-    case CREW_BROADCAST:
-        k->rc |= tsm_broadcast(k->domain, k->src, k->src, count, TSM_F32, number % s->size);
-        break;
-    case CREW_ALL_REDUCE:
-        k->rc |= tsm_all_reduce(k->domain, k->dst, k->src, count, TSM_F32, TSM_SUM);
-        break;
-    case CREW_ALL_GATHER:
-        k->rc |= tsm_all_gather(k->domain, k->dst, k->src, count, TSM_F32);
-        break;
-    case CREW_ALL_TO_ALL:
-        k->rc |= tsm_all_to_all(k->domain, k->dst, k->src, count, TSM_F32);
-        break;
-    case CREW_REDUCE_SCATTER:
-        k->rc |= tsm_reduce_scatter(k->domain, k->dst, k->src, count, TSM_F32, TSM_SUM);
-        break;
-    default:
-        put_signal(k, s, o);
+    if (o->op == CREW_SIGNAL || o->op == CREW_PUT_SIGNAL) {
+        run_signal(k, s, o);
+    } else {
+        k->rc |= collective(k, o->op, o->bytes / sizeof(float), number);
     }
 }
 
@@ -98,6 +141,10 @@ static void prepare_ours(struct crew_side *s, const struct crew_order *o)
     k->landed = tsm_ptr(k->domain, small ? tsm_offset(k->flag, PAYLOAD_AT) : k->dst, s->rank);
     s->src = tsm_ptr(k->domain, k->src, s->rank);
     s->dst = o->op == CREW_BROADCAST ? s->src : tsm_ptr(k->domain, k->dst, s->rank);
+    for (uint32_t r = 0; r < s->size; r++) {
+        k->counts[r] = crew_count(o, s->rank, r);
+        k->firsts[r] = crew_first(o, s->rank, r);
+    }
 }
 
 enum { ARG_OP, ARG_WARM, ARG_COUNT, ARG_CHECK, ARG_BYTES, ARG_VECTOR, ARGS };
@@ -111,12 +158,13 @@ static int task_measure(tsm_task *t)
                            .count = (uint32_t)tsm_task_scalar(t, ARG_COUNT),
                            .check = (uint32_t)tsm_task_scalar(t, ARG_CHECK),
                            .bytes = tsm_task_scalar(t, ARG_BYTES)};
+    uint32_t ranks[CREW_RANKS_MAX];
     if (!k.domain) {
         return tsm_fail(t, "no domain");
     }
     struct crew_side s = {.rank = tsm_rank(k.domain),
                           .size = tsm_size(k.domain),
-                          .ops = (1u << CREW_OPS) - 1,
+                          .ops = CREW_TOGETHER,
                           .ctx = &k,
                           .prepare = prepare_ours,
                           .sync = sync_ours,
@@ -125,6 +173,10 @@ static int task_measure(tsm_task *t)
     k.rc |= tsm_at(k.domain, CONTEST_PAGE, &k.src);
     k.rc |= tsm_at(k.domain, CONTEST_PAGE + tsm_task_scalar(t, ARG_VECTOR), &k.dst);
     k.rc |= tsm_signal_fetch(k.domain, k.flag, &k.number);
+    for (uint32_t i = 0; i < s.size; i++) {
+        ranks[i] = s.size - 1 - i;
+    }
+    k.rc |= tsm_split(k.domain, ranks, s.size, &k.backwards);
     if (k.rc == 0) {
         crew_measure(&s, &o, &results[s.rank]);
     }
@@ -183,8 +235,8 @@ double contest_ours(struct contest *c, const struct crew_order *o)
     rig_run(&c->rig, submit_order, &j);
     for (uint32_t i = 0; i < c->size; i++) {
         if (c->results[i].wrong != 0) {
-            bench_note("chip %u of %u: operation %u, %llu B: %u wrong elements", i, c->size, o->op,
-                       (unsigned long long)o->bytes, c->results[i].wrong);
+            bench_note("chip %u of %u: %s, %llu B: %u wrong elements", i, c->size,
+                       crew_op_text(o->op), (unsigned long long)o->bytes, c->results[i].wrong);
             bench_must(-1, "wrong result", "");
         }
         slowest = c->results[i].ns > slowest ? c->results[i].ns : slowest;
@@ -228,9 +280,10 @@ struct peer {
 };
 
 #define OPENMPI                                                                                    \
-    "--allow-run-as-root --oversubscribe --bind-to none --mca mpi_yield_when_idle YIELD -n SIZE"
+    "--allow-run-as-root --oversubscribe --bind-to none --mca orte_tmpdir_base /dev/shm "          \
+    "--mca mpi_yield_when_idle YIELD -n SIZE"
 
-static const struct peer all_peers[PEERS_MAX] = {
+static const struct peer all_peers[] = {
     {"Open MPI", "mpi_openmpi", BENCH_MPIRUN_OPENMPI, OPENMPI, false},
     {"Open MPI+UCX", "mpi_openmpi", BENCH_MPIRUN_OPENMPI,
      OPENMPI " --mca pml ucx --mca opal_common_ucx_tls any --mca opal_common_ucx_devices any",
@@ -282,36 +335,52 @@ static bool start_peer(struct contest *c, const struct peer *p)
     return crew_launch(&c->peers[c->peer_count], p->name, c->size, c->vector, argv);
 }
 
-static void start_peers(struct contest *c)
+/* Once: which peers are missing, and how the others are set. */
+static void tell(void)
 {
     static bool told;
-    for (uint32_t i = 0; i < PEERS_MAX; i++) {
-        const struct peer *p = &all_peers[i];
-        bool hopeless = p->spins && c->size > cores() && !bench_long();
-        if (!told && !p->launcher) {
-            bench_note("%s is not installed: no figures of it", p->name);
+    for (uint32_t i = 0; !told && i < sizeof(all_peers) / sizeof(*all_peers); i++) {
+        if (!all_peers[i].launcher) {
+            bench_note("%s is not installed: no figures of it", all_peers[i].name);
         }
-        if (p->launcher && !hopeless && start_peer(c, p)) {
-            c->peer_count++;
-        }
+    }
+    if (!told) {
+        bench_note(
+            "Open MPI and its OpenSHMEM: mpi_yield_when_idle 0 with a core for each rank, else 1; "
+            "OpenSHMEM: UCX_TLS=posix,self; MPICH: no setting makes it yield");
     }
     told = true;
 }
 
+static void start_peers(struct contest *c, bool spinners)
+{
+    tell();
+    for (uint32_t i = 0; i < sizeof(all_peers) / sizeof(*all_peers); i++) {
+        const struct peer *p = &all_peers[i];
+        bool spins = p->spins && c->size > cores();
+        if (p->launcher && (!spins || spinners) && start_peer(c, p)) {
+            c->peer_names[c->peer_count] = p->name;
+            c->peer_spins[c->peer_count] = spins;
+            c->peer_count++;
+        }
+    }
+}
+
 /* ---- rounds ---- */
 
-void contest_start_alone(struct contest *c, uint32_t size, uint64_t bytes_max)
+void contest_start(struct contest *c, uint32_t size, uint64_t bytes_max, uint32_t who)
 {
     *c = (struct contest){.size = size};
     c->vector = (bytes_max + CONTEST_PAGE - 1) / CONTEST_PAGE * CONTEST_PAGE;
-    start_worker(c);
-}
-
-void contest_start(struct contest *c, uint32_t size, uint64_t bytes_max)
-{
-    contest_start_alone(c, size, bytes_max);
-    floor_start(&c->floor, size, c->vector);
-    start_peers(c);
+    if (who & CONTEST_OURS) {
+        start_worker(c);
+    }
+    if (who & CONTEST_FLOOR) {
+        floor_start(&c->floor, size, c->vector);
+    }
+    if (who & CONTEST_PEERS) {
+        start_peers(c, (who & CONTEST_SPINNERS) || bench_long());
+    }
 }
 
 void contest_stop(struct contest *c)
@@ -322,13 +391,10 @@ void contest_stop(struct contest *c)
     if (c->floor.name[0]) {
         floor_stop(&c->floor);
     }
-    rig_stop(&c->rig);
+    if (c->rig.worker) {
+        rig_stop(&c->rig);
+    }
 }
-
-/* Times of all parties; > 0 where there is one. */
-struct turn {
-    double ours, floor, theirs[PEERS_MAX];
-};
 
 struct crew_order contest_fit(const struct contest *c, const struct crew_order *o, double ns)
 {
@@ -339,91 +405,72 @@ struct crew_order contest_fit(const struct contest *c, const struct crew_order *
     return fit;
 }
 
-/* One run of everybody; last: what they took, NULL for the first time. */
-static void round_once(struct contest *c, const struct crew_order *o, const struct turn *last,
-                       struct turn *ret)
+/* Times of all parties in ns; > 0 where there is one. */
+struct turn {
+    double ours, floor, theirs[PEERS_MAX];
+};
+
+static double ask(struct contest *c, uint32_t peer, const struct crew_order *o)
 {
-    struct crew_order fit = last ? contest_fit(c, o, last->ours) : *o;
-    ret->ours = contest_ours(c, &fit);
-    fit = last ? contest_fit(c, o, last->floor) : *o;
-    ret->floor = crew_run(&c->floor, &fit);
-    for (uint32_t i = 0; i < c->peer_count; i++) {
-        fit = last ? contest_fit(c, o, last->theirs[i]) : *o;
-        ret->theirs[i] = c->peers[i].name[0] ? crew_run(&c->peers[i], &fit) : -1;
-    }
+    return c->peers[peer].name[0] ? crew_run(&c->peers[peer], o) : 0;
 }
 
-static void rank_peers(struct tally *t, uint32_t peers)
+/* Everybody's first run, with a check of the results. */
+static struct turn try_all(struct contest *c, const struct crew_order *o)
 {
-    double best = 0;
-    t->best = -1;
-    for (uint32_t i = 0; i < peers; i++) {
-        double *v = calloc(t->theirs[i].count + 1, sizeof(*v));
-        bench_must(v ? 0 : -1, "memory", "");
-        for (uint32_t k = 0; k < t->theirs[i].count; k++) {
-            v[k] = t->theirs[i].list[k].value;
-        }
-        double median = quantile(v, t->theirs[i].count, 0.5);
-        free(v);
-        if (median > 0 && (t->best < 0 || median < best)) {
-            best = median;
-            t->best = (int)i;
-        }
+    struct crew_order many = *o, few = *o;
+    many.check = few.check = 1;
+    many.count = o->bytes > TRIAL_BYTES ? TRIAL_FEW : TRIAL_MANY;
+    few.count = TRIAL_FEW;
+    struct turn t = {.ours = contest_ours(c, &many), .floor = crew_run(&c->floor, &many)};
+    for (uint32_t i = 0; i < c->peer_count; i++) {
+        t.theirs[i] = ask(c, i, c->peer_spins[i] ? &few : &many);
     }
-    for (uint32_t k = 0; t->best >= 0 && k < t->theirs[t->best].count; k++) {
-        const struct sample *s = &t->theirs[t->best].list[k];
-        samples_add(&t->to_best, s->floor, s->value, s->r);
+    return t;
+}
+
+static struct turn take_turns(struct contest *c, const struct crew_order *o,
+                              const struct turn *last, bool spinners)
+{
+    struct crew_order fit = contest_fit(c, o, last->ours);
+    struct turn t = {.ours = contest_ours(c, &fit)};
+    fit = contest_fit(c, o, last->floor);
+    t.floor = crew_run(&c->floor, &fit);
+    for (uint32_t i = 0; i < c->peer_count; i++) {
+        fit = contest_fit(c, o, last->theirs[i]);
+        t.theirs[i] = last->theirs[i] > 0 && (spinners || !c->peer_spins[i]) ? ask(c, i, &fit) : 0;
     }
+    return t;
 }
 
 void contest_run(struct contest *c, enum crew_op op, uint64_t bytes, uint32_t rounds,
-                 struct tally *ret)
+                 struct samples *ret)
 {
-    struct crew_order o = {
-        .op = op, .warm = 1, .count = bytes > TRIAL_BYTES ? TRIAL_FEW : TRIAL_MANY, .bytes = bytes};
-    struct turn trial;
-    struct turn t;
-    *ret = (struct tally){0};
-    o.check = 1;
-    round_once(c, &o, NULL, &trial);
-    o.check = 0;
-    for (uint32_t i = 0; i < RETRIES * rounds && ret->ours.count < rounds; i++) {
+    struct crew_order o = {.op = op, .warm = 1, .bytes = bytes};
+    bool steady = c->size == 2 && bytes <= STEADY_BYTES;
+    struct turn last = try_all(c, &o);
+    for (uint32_t i = 0; i < RETRIES * rounds && ret->count < rounds; i++) {
         double before = r_probe();
-        round_once(c, &o, &trial, &t);
+        struct turn t = take_turns(c, &o, &last, ret->count < SPINNER_ROUNDS);
         double after = r_probe();
-        if (c->size == 2 && (before > 1.25 * after || after > 1.25 * before)) {
+        if (steady && (before > 1.25 * after || after > 1.25 * before)) {
             continue;
         }
-        double r = c->size == 2 ? (before + after) / 2 : 0;
-        samples_add(&ret->ours, t.ours / 1000, t.floor / 1000, r);
+        struct sample one = {.value = t.ours / 1000,
+                             .floor = t.floor / 1000,
+                             .r = c->size == 2 ? (before + after) / 2 : 0};
         for (uint32_t p = 0; p < c->peer_count; p++) {
-            if (t.theirs[p] > 0) {
-                samples_add(&ret->theirs[p], t.theirs[p] / 1000, t.ours / 1000, r);
-            }
+            one.peer[p] = t.theirs[p] > 0 ? t.theirs[p] / 1000 : 0;
         }
-    }
-    rank_peers(ret, c->peer_count);
-}
-
-void tally_free(struct tally *t)
-{
-    samples_free(&t->ours);
-    samples_free(&t->to_best);
-    for (int i = 0; i < PEERS_MAX; i++) {
-        samples_free(&t->theirs[i]);
+        samples_push(ret, &one);
     }
 }
 
-void contest_keep(const struct contest *c, const struct tally *t, const struct figure *f)
+void contest_ask_peers(struct contest *c, const struct crew_order *o, struct sample *ret)
 {
     for (uint32_t i = 0; i < c->peer_count; i++) {
-        char name[96];
-        if (t->theirs[i].count == 0) {
-            continue;
-        }
-        struct figure g = {name, f->params, f->unit, AGAINST_NOTHING, 0};
-        snprintf(name, sizeof(name), "%s, %s", f->name, c->peers[i].name);
-        figure_keep(&g, &t->theirs[i]);
+        double ns = ask(c, i, o);
+        ret->peer[i] = ns > 0 ? ns / 1000 : 0;
     }
 }
 
@@ -435,5 +482,16 @@ const char *bytes_text(uint64_t bytes, char text[24])
                                   : bytes >= 1024 ? bytes / 1024
                                                   : bytes),
              unit);
+    return text;
+}
+
+const char *contest_params(const struct contest *c, uint64_t bytes, char text[64])
+{
+    char size[24], shared[24] = "";
+    if (c->size > cores()) {
+        snprintf(shared, sizeof(shared), " on %u cores", cores());
+    }
+    snprintf(text, 64, "%u chips%s%s%s", c->size, shared, bytes ? ", " : "",
+             bytes ? bytes_text(bytes, size) : "");
     return text;
 }

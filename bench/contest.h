@@ -13,7 +13,7 @@
 #include "crew.h"
 #include "rig.h"
 
-enum { PEERS_MAX = 4, CONTEST_PAGE = 4096 };
+enum { CONTEST_PAGE = 4096 };
 
 struct contest {
     uint32_t size;
@@ -24,13 +24,18 @@ struct contest {
     struct crew_result *results; /* by chip */
     struct crew floor;
     struct crew peers[PEERS_MAX];
+    const char *peer_names[PEERS_MAX + 1]; /* for figures */
+    bool peer_spins[PEERS_MAX];
     uint32_t peer_count;
 };
 
-/* bytes_max: the largest src or dst. Names the peers that are not installed, once. */
-void contest_start(struct contest *c, uint32_t size, uint64_t bytes_max);
-/* The same without anybody else. */
-void contest_start_alone(struct contest *c, uint32_t size, uint64_t bytes_max);
+/* Who is there. Spinners are peers that spin through whole time slices when ranks share a core; they come beyond one
+ * rank a core only when asked for, or with --long. */
+enum { CONTEST_OURS = 1, CONTEST_FLOOR = 2, CONTEST_PEERS = 4, CONTEST_SPINNERS = 8 };
+enum { CONTEST_ALL = CONTEST_OURS | CONTEST_FLOOR | CONTEST_PEERS };
+
+/* bytes_max: the largest src or dst. Names the peers that are not installed and the settings of the others, once. */
+void contest_start(struct contest *c, uint32_t size, uint64_t bytes_max, uint32_t who);
 void contest_stop(struct contest *c);
 /* The slowest chip's time of one operation in ns. */
 double contest_ours(struct contest *c, const struct crew_order *o);
@@ -38,21 +43,15 @@ double contest_ours(struct contest *c, const struct crew_order *o);
 /* The order again, with as many repetitions as fit into a turn when one takes ns. */
 struct crew_order contest_fit(const struct contest *c, const struct crew_order *o, double ns);
 
-/* What the rounds gave, in microseconds. In ours the floor is the floor; in theirs[i] the value is peer i's and the floor is ours. */
-struct tally {
-    struct samples ours;
-    struct samples theirs[PEERS_MAX];
-    struct samples to_best; /* ours, with the time of the best peer as its floor */
-    int best;               /* the peer with the lowest median; < 0: none has the operation */
-};
-/* Rounds in which R changed are dropped. How often each party repeats follows from its own time. */
+/* Samples in microseconds with floor, R (2 ranks) and peers. Rounds in which R changed are dropped, unless they are so
+ * long that it changes in all of them. How often each party repeats follows from its own time. */
 void contest_run(struct contest *c, enum crew_op op, uint64_t bytes, uint32_t rounds,
-                 struct tally *ret);
-void tally_free(struct tally *t);
+                 struct samples *ret);
+/* The peers only, each into its place of ret, in microseconds. The first time of an operation is for touching memory. */
+void contest_ask_peers(struct contest *c, const struct crew_order *o, struct sample *ret);
 
-/* A figure for each peer among the JSON lines, not in the table. */
-void contest_keep(const struct contest *c, const struct tally *t, const struct figure *f);
-
+/* "8 chips on 2 cores, 64 KiB"; bytes 0: without them. Cores are said where chips share them. */
+const char *contest_params(const struct contest *c, uint64_t bytes, char text[64]);
 /* "8 B", "64 KiB". */
 const char *bytes_text(uint64_t bytes, char text[24]);
 

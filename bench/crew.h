@@ -5,7 +5,8 @@
  * and the tasks of a worker measure with the same loop, so that all are timed alike: what has been warmed up is
  * run `count` times between two readings of the clock, and the time of an operation is that of the slowest rank. Around
  * each collective every rank writes a word of each line of its source, and reads one of each line of its result, as a
- * program would: data that never changes stays in everybody's caches, and who reads it there has moved nothing.
+ * program would: data that never changes stays in everybody's caches, and who reads it there has moved nothing. Around a put
+ * and a get nobody does: there the copy itself is the question.
  *
  * Between orders a crew sleeps on a word of its page, also that of a peer whose library would spin: the parties of
  * a round take turns within milliseconds and none disturbs another.
@@ -27,14 +28,32 @@ enum crew_op {
     CREW_ALL_GATHER,
     CREW_ALL_TO_ALL,
     CREW_REDUCE_SCATTER,
-    CREW_PUT_SIGNAL, /* rank 0 puts bytes and sets a flag at rank 1, which reads them and answers in kind */
+    CREW_REDUCE,
+    CREW_GATHER,
+    CREW_SCATTER,
+    CREW_SCAN,
+    CREW_EXSCAN,
+    CREW_ALL_GATHER_V,
+    CREW_GATHER_V,
+    CREW_SCATTER_V,
+    CREW_REDUCE_SCATTER_V,
+    CREW_ALL_TO_ALL_V,
+    CREW_PUT,        /* rank 0 puts into the window of rank 1, complete there each time */
+    CREW_GET,        /* and gets from it */
+    CREW_SIGNAL,     /* rank 0 sets a flag at rank 1, which waits for it and answers in kind */
+    CREW_PUT_SIGNAL, /* the same behind bytes that the other reads */
     CREW_OPS
 };
 
 enum { CREW_RANKS_MAX = 64, CREW_NAME = 32 };
+/* Bits of operations: all of them, those of all ranks, and those in which more than one takes part. */
+#define CREW_ALL ((1u << CREW_OPS) - 1)
+#define CREW_COLLECTIVE ((1u << CREW_PUT) - 1)
+#define CREW_TOGETHER (CREW_ALL & ~(1u << CREW_PUT | 1u << CREW_GET))
 
-/* bytes: of the vector of all_reduce and broadcast, of the part of one rank for the others. All values are f32, the
- * operation is the sum, the root of broadcast is number % size, so that nobody runs ahead; it is in place, dst == src. */
+/* bytes: of the vector, or of the part of one rank where there are parts. All values are f32, the operation of reductions
+ * is the sum. The root is number % size, and every other scan goes over the ranks backwards, so that nobody runs ahead.
+ * The broadcast is in place, dst == src. Parts of the forms with counts are an eighth smaller and larger in turn. */
 struct crew_order {
     uint32_t op;
     uint32_t warm, count;
@@ -67,15 +86,27 @@ struct crew_side {
     uint32_t ops; /* bits: those it has */
     uint8_t *src, *dst;
     void *ctx;
-    /* Makes src and dst large enough for the order (crew_bytes). */
+    /* Makes src and dst large enough for the order. */
     void (*prepare)(struct crew_side *s, const struct crew_order *o);
     void (*sync)(struct crew_side *s);
     void (*run)(struct crew_side *s, const struct crew_order *o, uint32_t number);
 };
 
-/* What src and dst hold. */
-uint64_t crew_src_bytes(const struct crew_order *o, uint32_t size);
-uint64_t crew_dst_bytes(const struct crew_order *o, uint32_t size);
+/* "all_gather" */
+const char *crew_op_text(uint32_t op);
+/* What src and dst of a rank hold. */
+uint64_t crew_src_bytes(const struct crew_side *s, const struct crew_order *o);
+uint64_t crew_dst_bytes(const struct crew_side *s, const struct crew_order *o);
+/* The rank that has the data or gets the result; any, where there is no root. */
+uint32_t crew_root(const struct crew_side *s, uint32_t number);
+
+/* Whether a scan goes from the last rank to the first. */
+bool crew_is_backwards(uint32_t number);
+
+/* Elements of part `part`, and of the parts before it. Where all exchange with all, part r of rank `rank` is what it and r
+ * exchange in either direction; else `rank` is of no importance. */
+uint64_t crew_count(const struct crew_order *o, uint32_t rank, uint32_t part);
+uint64_t crew_first(const struct crew_order *o, uint32_t rank, uint32_t part);
 
 /* Reads all of it, as who receives something does. */
 void crew_read(const void *data, uint64_t bytes);

@@ -6,22 +6,30 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common.h"
 #include "crew.h"
+#include "futex.h"
 
 #define SECOND UINT64_C(1000000000)
-enum { ARRIVE_SECONDS = 30, ORDER_SECONDS = 20, LEAVE_SECONDS = 3, ARGS_MAX = 64 };
+enum {
+    ARRIVE_SECONDS = 30,
+    ORDER_SECONDS = 20,
+    LEAVE_SECONDS = 3,
+    TERM_SECONDS = 2,
+    NAP_US = 2000,
+    ARGS_MAX = 64
+};
 
 static void make_page(struct crew *c, const char *name, uint32_t size, uint64_t bytes_max)
 {
@@ -46,7 +54,7 @@ static bool await(const struct crew *c, a32 *word, uint32_t wanted, uint32_t sec
         if (ended || clock_ns() > deadline) {
             return false;
         }
-        syscall(SYS_futex, word, FUTEX_WAIT, seen, &nap, NULL, 0);
+        futex_sleep(word, seen, &nap);
     }
     return true;
 }
@@ -54,7 +62,7 @@ static bool await(const struct crew *c, a32 *word, uint32_t wanted, uint32_t sec
 static void open_gate(struct crew *c)
 {
     a32_add_full(&c->page->gate, 1);
-    syscall(SYS_futex, &c->page->gate, FUTEX_WAKE, CREW_RANKS_MAX, NULL, NULL, 0);
+    futex_wake(&c->page->gate, CREW_RANKS_MAX);
 }
 
 void crew_fork(struct crew *c, const char *name, uint32_t size, uint64_t bytes_max,
@@ -75,6 +83,15 @@ void crew_fork(struct crew *c, const char *name, uint32_t size, uint64_t bytes_m
     bench_must(!await(c, &c->page->ready, size, ARRIVE_SECONDS), "crew", name);
 }
 
+/* Libraries keep memory by name in /dev/shm and leave it there when they are killed. Where privileges allow it a launcher
+ * has one of its own, which goes with the last process of the crew. */
+static void leave_nothing(void)
+{
+    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0) {
+        mount("tmpfs", "/dev/shm", "tmpfs", 0, NULL);
+    }
+}
+
 static _Noreturn void launch(char *const argv[], const char *page)
 {
     char *args[ARGS_MAX] = {0};
@@ -86,6 +103,7 @@ static _Noreturn void launch(char *const argv[], const char *page)
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
     setpgid(0, 0);
     unpin_self();
+    leave_nothing();
     int null = open("/dev/null", O_RDWR);
     dup2(null, 0);
     if (!getenv("BENCH_PEERS_SPEAK")) {
@@ -125,8 +143,8 @@ double crew_run(struct crew *c, const struct crew_order *o)
     a32_store(&page->left, c->size);
     open_gate(c);
     if (!await(c, &page->left, 0, ORDER_SECONDS)) {
-        bench_note("%s with %u ranks did not finish operation %u, %llu B: left out from here on",
-                   c->name, c->size, o->op, (unsigned long long)o->bytes);
+        bench_note("%s with %u ranks did not finish %s, %llu B: left out from here on", c->name,
+                   c->size, crew_op_text(o->op), (unsigned long long)o->bytes);
         crew_stop(c);
         return -1;
     }
@@ -135,24 +153,36 @@ double crew_run(struct crew *c, const struct crew_order *o)
         wrong += page->result[r].wrong;
     }
     if (wrong != 0) {
-        bench_note("%s with %u ranks: operation %u, %llu B: %u wrong elements", c->name, c->size,
-                   o->op, (unsigned long long)o->bytes, wrong);
+        bench_note("%s with %u ranks: %s, %llu B: %u wrong elements", c->name, c->size,
+                   crew_op_text(o->op), (unsigned long long)o->bytes, wrong);
         crew_stop(c);
         return -1;
     }
     return slowest;
 }
 
-static void reap(pid_t pid, uint64_t deadline)
+static bool has_ended(pid_t pid, uint64_t deadline)
 {
     while (waitpid(pid, NULL, WNOHANG) == 0) {
         if (clock_ns() > deadline) {
-            kill(-pid, SIGKILL); /* a launcher leads a group */
-            kill(pid, SIGKILL);
-            waitpid(pid, NULL, 0);
-            return;
+            return false;
         }
-        usleep(2000);
+        usleep(NAP_US);
+    }
+    return true;
+}
+
+/* A launcher that is told to end takes its ranks along and tidies up. */
+static void reap(pid_t pid, uint64_t deadline)
+{
+    if (has_ended(pid, deadline)) {
+        return;
+    }
+    kill(pid, SIGTERM);
+    if (!has_ended(pid, clock_ns() + TERM_SECONDS * SECOND)) {
+        kill(-pid, SIGKILL); /* a launcher leads a group */
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
     }
 }
 

@@ -65,9 +65,15 @@ int main(int argc, char **argv)
         samples_add(&replaced, (double)(clock_ns() - begin) / 1000, floor, 0);
     }
     rig_stop(&rig);
-    struct figure f = {"death noticed", "an idle chip", "us", AGAINST_MAX, 500};
+    struct figure f = {.name = "death noticed",
+                       .params = "an idle chip",
+                       .unit = "us",
+                       .against = AGAINST_MAX,
+                       .limit = 500,
+                       .chips = CHIPS};
     figure_report(&f, &noticed);
-    struct figure g = {"death until replaced", "an idle chip", "us", AGAINST_NOTHING, 0};
+    struct figure g = {
+        .name = "death until replaced", .params = "an idle chip", .unit = "us", .chips = CHIPS};
     figure_report(&g, &replaced);
     return bench_end();
 }

@@ -13,4 +13,7 @@
 void floor_start(struct crew *c, uint32_t size, uint64_t bytes_max);
 void floor_stop(struct crew *c);
 
+/* A copy whose stores bypass the caches. */
+void floor_copy_stream(uint8_t *to, const uint8_t *from, uint64_t bytes);
+
 #endif

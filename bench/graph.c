@@ -2,49 +2,31 @@
 /* Copyright The Transom Authors */
 /*
  * A random layered graph: 100 layers of 100 empty tasks, each after 3 random ones of the layer before, submitted and
- * run. The edges are given by id (as the peer's are), then inferred from what the tasks read and write. Floor:
- * the same graph as bare records whose waits were computed before. Peer: oneTBB's flow graph, built and run,
- * in threads (bench/peer/tbb_graph.cpp), when it was found at build time.
+ * run. The edges are given by id, then inferred from what the tasks read and write. Floor: the same graph as bare records
+ * whose waits were computed before. Peers: the same graph in as many worker threads. oneTBB has edges by hand only, OpenMP only
+ * those that it infers from addresses: their one form is in both rows.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "bare.h"
+#include "peer/tasks.h"
 #include "rig.h"
+#include "taskpeers.h"
 
 enum {
-    LAYERS = 100,
-    WIDTH = 100,
-    TASKS = LAYERS * WIDTH,
-    FAN_IN = 3,
+    TASKS = GRAPH_TASKS,
+    WIDTH = GRAPH_WIDTH,
+    FAN_IN = GRAPH_FAN_IN,
     SLOT = 64,
-    CHIPS_MAX_HERE = 2,
-    SEED = 12345
+    CHIPS_MAX_HERE = 8,
+    ROUNDS = 150,
+    ROUNDS_PER_ASK = 15
 };
 
 static struct rig rig;
 static struct bare bare;
+static struct task_peers peers;
 static uint32_t from[TASKS][FAN_IN]; /* numbers of the tasks it follows */
 static tsm_task_id ids[TASKS];
 static uint8_t *slots;
-
-/* bench/peer/tbb_graph.cpp makes the same graph. */
-static void make_graph(void)
-{
-    struct random r = {SEED};
-    for (uint32_t t = WIDTH; t < TASKS; t++) {
-        uint32_t layer = (t / WIDTH - 1) * WIDTH;
-        for (uint32_t k = 0; k < FAN_IN; k++) {
-            bool again = true;
-            while (again) {
-                from[t][k] = layer + random_below(&r, WIDTH);
-                again = (k > 0 && from[t][0] == from[t][k]) || (k > 1 && from[t][1] == from[t][k]);
-            }
-        }
-    }
-}
 
 static int submit_by_id(tsm_orch *orch, void *arg)
 {
@@ -132,71 +114,53 @@ static double time_floor(void)
     return (double)(end - begin) / TASKS;
 }
 
+struct way {
+    tsm_orch_fn *fn;
+    const char *edges, *order;
+};
+static const struct way ways[] = {{submit_by_id, "edges by id", "graph"},
+                                  {submit_by_tensor, "inferred", "graph_data"}};
+enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
+
 static void batch(void *ctx, struct sample *ret)
 {
-    tsm_orch_fn *const *fn = ctx;
+    const struct way *way = ctx;
     uint64_t begin = clock_ns();
-    rig_run(&rig, *fn, NULL);
+    rig_run(&rig, way->fn, NULL);
     ret->value = (double)(clock_ns() - begin) / TASKS;
     ret->floor = time_floor();
 }
 
-/* ns per task of the peer with so many threads; 0 when there is no peer. */
-static double ask_peer(uint32_t threads)
+static void ask(void *ctx, struct sample *ret)
 {
-    char path[4096];
-    char command[4300];
-    double ns = 0;
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
-    if (n <= 0) {
-        return 0;
-    }
-    path[n] = 0;
-    strcpy(strrchr(path, '/'), "/peer/tbb_graph");
-    if (access(path, X_OK) != 0) {
-        return 0;
-    }
-    snprintf(command, sizeof(command), "'%s' %u %u", path, threads, SEED);
-    FILE *f = popen(command, "r");
-    if (f) {
-        if (fscanf(f, "%lf", &ns) != 1) {
-            ns = 0;
-        }
-        pclose(f);
-    }
-    return ns;
+    const struct way *way = ctx;
+    task_peers_ask(&peers, way->order, ret);
 }
 
-static void report(const char *edges, uint32_t chips, bool probed, const struct samples *s,
-                   struct samples *peer)
+static void report(const char *edges, uint32_t chips, bool probed, const struct samples *s)
 {
     char params[64];
     snprintf(params, sizeof(params), "%s, %u chip%s", edges, chips, chips == 1 ? "" : "s");
-    struct figure f = {"random graph, per task", params, "ns", AGAINST_FLOOR, 3};
+    struct figure f = {.name = "random graph, per task",
+                       .params = params,
+                       .unit = "ns",
+                       .against = AGAINST_FLOOR,
+                       .limit = 3,
+                       .also = AGAINST_PEER,
+                       .also_limit = 1,
+                       .peers = task_peer_names(),
+                       .chips = chips,
+                       .x = TASKS};
     if (probed) {
         figure_report_cores(&f, s);
     } else {
         figure_report(&f, s);
     }
-    if (peer->count == 0) {
-        return;
-    }
-    struct samples against = {0};
-    for (uint32_t i = 0; i < s->count; i++) {
-        samples_add(&against, s->list[i].value, peer->list[i % peer->count].value, s->list[i].r);
-    }
-    struct figure g = {"random graph / oneTBB", params, "ns", AGAINST_FLOOR, 1};
-    figure_report(&g, &against);
-    samples_free(&against);
 }
 
-enum { SETS = 25, ROUNDS_PER_SET = 6 };
-
-static void measure(uint32_t chips)
+static void measure(uint32_t chips, struct task_rates *rates)
 {
-    static tsm_orch_fn *const fns[] = {submit_by_id, submit_by_tensor};
-    struct samples s[2] = {0};
-    struct samples peer = {0};
+    struct samples s[WAYS] = {0};
     bool probed = chips == 1 && two_cores();
     void *memory;
     pin_self(0);
@@ -204,38 +168,36 @@ static void measure(uint32_t chips)
         r_start(0, 1);
     }
     plan_floor(chips);
+    task_peers_start(&peers, chips);
     bare_start(&bare, chips, 1, 4096, !probed);
     rig_start(&rig, chips, NULL);
     rig_pin(&rig, 1);
     bench_must(tsm_buffer_create(rig.worker, TASKS * SLOT, &memory), "buffer", "");
     slots = memory;
-    for (int set = 0; set < SETS; set++) {
-        for (int i = 0; i < 2; i++) {
-            tsm_orch_fn *fn = fns[i];
-            batches(ROUNDS_PER_SET, &s[i], batch, &fn);
-        }
-        unpin_self();
-        double ns = ask_peer(chips);
-        pin_self(0);
-        if (ns > 0) {
-            samples_add(&peer, ns, 0, 0);
-        }
+    for (int i = 0; i < WAYS; i++) {
+        struct way way = ways[i];
+        batches_with_peers(ROUNDS, ROUNDS_PER_ASK, &s[i], batch, ask, &way);
     }
     rig_stop(&rig);
     bare_stop(&bare);
+    task_peers_stop(&peers);
     r_stop();
-    report("edges by id", chips, probed, &s[0], &peer);
-    report("inferred", chips, probed, &s[1], &peer);
-    if (peer.count == 0) {
-        bench_note("oneTBB is missing (libtbb-dev, a C++ compiler): no peer for the random graph");
+    for (int i = 0; i < WAYS; i++) {
+        report(ways[i].edges, chips, probed, &s[i]);
+        task_rates_add(&rates[i], chips, &s[i]);
+        samples_free(&s[i]);
     }
 }
 
 int main(int argc, char **argv)
 {
+    struct task_rates rates[WAYS] = {0};
     bench_begin("graph", argc, argv);
-    make_graph();
-    measure(1);
-    measure(2);
+    graph_make(from);
+    measure(1, rates);
+    measure(2, rates);
+    measure(8, rates);
+    task_rates_note(&rates[0], "random graph, edges by id, tasks");
+    task_rates_note(&rates[1], "random graph, inferred, tasks");
     return bench_end();
 }

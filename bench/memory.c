@@ -1,27 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Copyright The Transom Authors */
 /*
- * Memory: of tasks in flight beyond their arguments (all chips are held while they are submitted), and what is left
- * behind by many tasks and domains. Counted are the orchestrator's own memory and the pages of the arena.
+ * Memory: of a chip that has run a task, and of tasks in flight beyond their arguments (all chips are held while they are
+ * submitted). What is left behind by many tasks and domains is in growth.c.
+ *
+ * A chip's memory is what all processes have more than the program had before the start, keeper and program included, shared
+ * pages counted once (PSS), divided by the chips. Floor: a forked child that sleeps. Peers: a worker of
+ * multiprocessing.Pool in the same way; a rank of MPI, with its part of the launcher.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "processes.h"
 #include "rig.h"
 
-enum {
-    CHIPS = 4,
-    IN_FLIGHT = 100000,
-    SLOT = 64,
-    RING_BYTES = 64 << 20,
-    TASKS_A_RUN = 10000,
-    RUNS = 100, /* 10^6 tasks; ten times as many with --long */
-    DOMAINS_A_RUN = 1000,
-    DOMAIN_RUNS = 100 /* 10^5 domains */
-};
+enum { CHIPS = 4, IN_FLIGHT = 100000, SLOT = 64, RING_BYTES = 64 << 20, CHIPS_MANY = 64 };
 
 static struct rig rig;
 static uint8_t *slots;
@@ -105,104 +104,127 @@ static void measure_in_flight(uint32_t tensors, const char *params)
     rig_run(&rig, submit_held, &p);
     rig_stop(&rig);
     samples_add(&s, p.bytes, 0, 0);
-    struct figure f = {"memory of a task in flight", params, "B", AGAINST_MAX, 256};
+    struct figure f = {.name = "memory of a task in flight",
+                       .params = params,
+                       .unit = "B",
+                       .against = AGAINST_MAX,
+                       .limit = 256,
+                       .chips = CHIPS,
+                       .x = IN_FLIGHT};
     figure_report(&f, &s);
     samples_free(&s);
 }
 
-/* ---- growth ---- */
+/* ---- a chip ---- */
 
-static int submit_many(tsm_orch *orch, void *arg)
+enum { POOL_FORK, POOL_SPAWN, FIRST_MPI };
+static const char *const peer_names[] = {"Pool, fork", "Pool, spawn", "Open MPI", "MPICH", NULL};
+static const char *const pool_methods[] = {"fork", "spawn"};
+
+static double bytes_of(pid_t root)
 {
-    struct random *numbers = arg;
-    for (uint32_t i = 0; i < TASKS_A_RUN; i++) {
-        struct tsm_tensor x[2];
-        memset(x, 0, sizeof(x));
-        for (uint32_t k = 0; k < 2; k++) {
-            x[k].data = slots + (uint64_t)random_below(numbers, IN_FLIGHT) * SLOT;
-            x[k].dtype = TSM_U64;
-            x[k].tag = k ? TSM_INOUT : TSM_INPUT;
-            x[k].ndim = 1;
-            x[k].shape[0] = SLOT / 8;
-        }
-        struct tsm_call call = {
-            .callable = rig.empty, .chip = (int)(i % CHIPS), .tensors = x, .tensor_count = 2};
-        rig_submit(&rig, orch, &call);
-    }
-    return 0;
+    struct processes p;
+    processes_of(root, &p);
+    return processes_bytes(&p);
 }
 
-/* The first run is held, so that as many leases as ever can are alive at once. */
-static int allocate_many(tsm_orch *orch, void *arg)
+static int submit_first(tsm_orch *orch, void *arg)
 {
     (void)arg;
-    bool held = rig.worker->stats.leases_fresh == 0;
-    if (held) {
-        rig_hold(&rig, orch, CHIPS);
-    }
-    for (uint32_t i = 0; i < DOMAINS_A_RUN; i++) {
-        static const int chips[CHIPS] = {0, 1, 2, 3};
-        struct tsm_domain_opts o = TSM_DOMAIN_OPTS_INIT;
-        tsm_domain *d;
-        o.name = "bench";
-        o.chips = chips;
-        o.chip_count = 2 + i % 3;
-        o.window_bytes = 4096u * (1 + i / 3 % 4);
-        bench_must(tsm_domain_alloc(orch, &o, &d), "alloc", tsm_worker_error(rig.worker)->text);
-        uint64_t bytes = 64;
-        struct tsm_call call = {.callable = rig.dirty,
-                                .chip = (int)(i % 2),
-                                .domains = &d,
-                                .domain_count = 1,
-                                .scalars = &bytes,
-                                .scalar_count = 1};
+    for (uint32_t c = 0; c < rig.chips; c++) {
+        struct tsm_call call = {.callable = rig.empty, .chip = (int)c};
         rig_submit(&rig, orch, &call);
-        bench_must(tsm_domain_release(d), "release", tsm_worker_error(rig.worker)->text);
-    }
-    if (held) {
-        rig_open(&rig);
     }
     return 0;
 }
 
-/* Bytes more after all runs than after the first tenth of them. */
-static double growth(tsm_orch_fn *fn, uint32_t runs)
+static double bytes_of_chips(uint32_t chips)
 {
-    struct random numbers = {5};
-    double early = 0;
-    for (uint32_t i = 0; i < runs; i++) {
-        if (i == runs / 10) {
-            early = bytes_now();
-        }
-        rig_run(&rig, fn, &numbers);
-    }
-    return (bytes_now() - early) / 1024;
+    double before = bytes_of(getpid());
+    rig_start(&rig, chips, NULL);
+    rig_run(&rig, submit_first, NULL);
+    double after = bytes_of(getpid());
+    rig_stop(&rig);
+    return after - before;
 }
 
-static void report_growth(const char *name, const char *params, double kib)
+static double bytes_of_forks(uint32_t count)
 {
+    pid_t pids[CHIPS_MANY];
+    double before = bytes_of(getpid());
+    for (uint32_t i = 0; i < count; i++) {
+        pids[i] = fork();
+        bench_must(pids[i] < 0, "fork", "");
+        if (pids[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+            for (;;) {
+                pause();
+            }
+        }
+    }
+    double after = bytes_of(getpid());
+    for (uint32_t i = 0; i < count; i++) {
+        kill(pids[i], SIGKILL);
+        waitpid(pids[i], NULL, 0);
+    }
+    return after - before;
+}
+
+static double bytes_of_pool(const char *method, uint32_t workers)
+{
+    struct pool p;
+    double bytes = 0;
+    if (pool_start(&p, method, workers)) {
+        bytes = bytes_of(p.pid);
+        pool_stop(&p);
+    }
+    return bytes;
+}
+
+static double bytes_of_mpi(int which, uint32_t ranks)
+{
+    struct crew c;
+    double bytes = 0;
+    if (mpi_start(&c, which, ranks)) {
+        bytes = bytes_of(c.pids[0]);
+        crew_stop(&c);
+    }
+    return bytes;
+}
+
+static void measure_chips(uint32_t chips)
+{
+    char params[32];
     struct samples s = {0};
-    samples_add(&s, kib, 0, 0);
-    struct figure f = {name, params, "KiB", AGAINST_MAX, 64};
+    double per_kib = 1024.0 * chips;
+    struct sample one = {.value = bytes_of_chips(chips) / per_kib,
+                         .floor = bytes_of_forks(chips) / per_kib};
+    for (int i = 0; i < FIRST_MPI; i++) {
+        double all = bytes_of_pool(pool_methods[i], chips);
+        one.peer[i] = all > 0 ? (all - bytes_of_pool(pool_methods[i], 0)) / per_kib : 0;
+    }
+    for (int i = 0; i < MPIS; i++) {
+        one.peer[FIRST_MPI + i] = bytes_of_mpi(i, chips) / per_kib;
+    }
+    samples_push(&s, &one);
+    snprintf(params, sizeof(params), "%u chip%s", chips, chips == 1 ? "" : "s");
+    struct figure f = {.name = "memory of a chip",
+                       .params = params,
+                       .unit = "KiB",
+                       .peers = peer_names,
+                       .chips = chips,
+                       .x = chips};
     figure_report(&f, &s);
     samples_free(&s);
 }
 
 int main(int argc, char **argv)
 {
-    void *memory;
     bench_begin("memory", argc, argv);
-    uint32_t more = bench_long() ? 10 : 1;
+    measure_chips(1);
+    measure_chips(8);
+    measure_chips(CHIPS_MANY);
     measure_in_flight(0, "no arguments");
     measure_in_flight(4, "3 inputs, 1 output");
-    rig_start(&rig, CHIPS, NULL);
-    bench_must(tsm_buffer_create(rig.worker, (uint64_t)IN_FLIGHT * SLOT, &memory), "buffer", "");
-    slots = memory;
-    memset(slots, 0, (size_t)IN_FLIGHT * SLOT);
-    report_growth("growth", more > 1 ? "over 10^7 tasks" : "over 10^6 tasks",
-                  growth(submit_many, RUNS * more));
-    report_growth("growth", more > 1 ? "over 10^6 domains" : "over 10^5 domains",
-                  growth(allocate_many, DOMAIN_RUNS * more));
-    rig_stop(&rig);
     return bench_end();
 }

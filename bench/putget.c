@@ -2,18 +2,16 @@
 /* Copyright The Transom Authors */
 /*
  * Put and get inside a task, 8 B to 64 MiB: against the better of memcpy and a copy with non-temporal stores, between
- * the same addresses, on the same core, in turns; for small ones the time that is added to memcpy's. The chip whose
- * window it is takes no part, except where the lines go from core to core: a put that its target then reads and
- * answers, and a get of what the other has just written.
+ * the same addresses, on the same core, in turns; for small ones also the time that is added to it. The peers put and
+ * get, each time complete, between a buffer of the one and a window of the other rank. The chip whose window it is takes no
+ * part, except where the lines go from core to core: a put that its target then reads and answers, and a get of what the
+ * other has just written.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "contest.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "floor.h"
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -24,13 +22,15 @@ enum {
     ADDED_UP_TO = 4096,
     PAGE = 4096,
     TOGETHER = 25,
-    WARM = 6
+    WARM = 6,
+    PEERS_EVERY = 3
 };
 enum way { WAY_OURS, WAY_MEMCPY, WAY_STREAM, WAYS };
 
 static struct rig rig;
 static tsm_callable measuring, fetching;
 static tsm_domain *domain;
+static struct contest peers; /* nobody else */
 
 /* What a task is asked and what it found; shared. */
 static struct ask {
@@ -40,25 +40,6 @@ static struct ask {
 } * ask;
 
 /* ---- the copies ---- */
-
-#if defined(__x86_64__)
-__attribute__((target("avx"))) static void copy_stream(uint8_t *to, const uint8_t *from,
-                                                       uint64_t bytes)
-{
-    uint64_t at = 0;
-    for (; bytes - at >= sizeof(__m256i) && ((uintptr_t)to & 31) == 0; at += sizeof(__m256i)) {
-        __m256i x = _mm256_loadu_si256((const void *)(from + at));
-        _mm256_stream_si256((void *)(to + at), x);
-    }
-    memcpy(to + at, from + at, bytes - at);
-    _mm_sfence();
-}
-#else
-static void copy_stream(uint8_t *to, const uint8_t *from, uint64_t bytes)
-{
-    memcpy(to, from, bytes);
-}
-#endif
 
 /* A way to move bytes between the own window and that of rank 1. */
 struct mover {
@@ -77,7 +58,7 @@ static void move(struct mover *m, enum way way)
         memcpy(m->to, m->from, m->bytes);
         atomic_signal_fence(memory_order_seq_cst);
     } else if (way == WAY_STREAM) {
-        copy_stream(m->to, m->from, m->bytes);
+        floor_copy_stream(m->to, m->from, m->bytes);
     } else if (m->is_get) {
         m->rc |= tsm_get(m->c, m->to, m->from_sym, m->bytes, 1);
     } else {
@@ -222,58 +203,106 @@ static int submit_task(tsm_orch *orch, void *arg)
     return tsm_submit_group(orch, calls, together ? 2 : 1, NULL);
 }
 
+/* One size, one direction. */
+struct measurement {
+    const char *text;
+    uint64_t bytes;
+    bool is_get;
+    uint64_t shift; /* of the target, past the source's place in its page */
+    bool fetched;   /* by the other core; else it takes no part */
+};
+
 static void one_round(void *arg, struct sample *ret)
 {
-    rig_run(&rig, submit_task, arg);
+    const struct measurement *m = arg;
+    rig_run(&rig, submit_task, m->fetched ? ask : NULL);
     double best =
         ask->ns[WAY_MEMCPY] < ask->ns[WAY_STREAM] ? ask->ns[WAY_MEMCPY] : ask->ns[WAY_STREAM];
     ret->value = ask->ns[WAY_OURS] / 1000;
     ret->floor = best / 1000;
 }
 
-static void report_added(const struct samples *s, const char *name, const char *params)
+static void ask_peers(void *arg, struct sample *ret)
+{
+    const struct measurement *m = arg;
+    struct crew_order o = {.op = m->is_get ? CREW_GET : CREW_PUT, .bytes = m->bytes};
+    o = contest_fit(&peers, &o, ret->value * 1000);
+    contest_ask_peers(&peers, &o, ret);
+}
+
+static void report_added(const struct samples *s, const struct figure *of)
 {
     struct samples added = {0};
     char text[64];
     for (uint32_t i = 0; i < s->count; i++) {
         samples_add(&added, 1000 * (s->list[i].value - s->list[i].floor), 0, 0);
     }
-    snprintf(text, sizeof(text), "%s, added to the copy", name);
-    struct figure f = {text, params, "ns", AGAINST_MAX, 100};
+    snprintf(text, sizeof(text), "%s, added to the copy", of->name);
+    struct figure f = {.name = text,
+                       .params = of->params,
+                       .unit = "ns",
+                       .against = AGAINST_MAX,
+                       .limit = 100,
+                       .chips = 2,
+                       .x = of->x};
     figure_report(&f, &added);
     samples_free(&added);
 }
 
-static void measure(uint64_t bytes, const char *text, bool is_get, uint64_t shift, bool fetched)
+static void measure(struct measurement m)
 {
     struct samples s = {0};
-    struct sample first;
+    struct sample first = {0};
     char params[96];
-    const char *name = is_get ? "get" : "put";
-    *ask = (struct ask){
-        .bytes = bytes, .from_at = PAGE, .to_at = 2 * PAGE + 64 * MIB + shift, .is_get = is_get};
-    one_round(fetched ? ask : NULL, &first); /* touches the pages */
-    batches(ROUNDS * (bench_long() ? LONGER : 1), &s, one_round, fetched ? ask : NULL);
-    snprintf(params, sizeof(params), "%s%s%s", text,
-             shift ? ", 8 B past the source's place in its page" : "", fetched ? ", fetched" : "");
-    /* 0.9 of the speed */
-    struct figure f = {name, params, "us", AGAINST_FLOOR, 1 / 0.9};
-    if (bytes <= ADDED_UP_TO) {
-        report_added(&s, name, params);
-        f.against = AGAINST_NOTHING;
-        figure_keep(&f, &s);
-    } else if (fetched) {
-        figure_report_cores(&f, &s);
-    } else {
-        figure_report(&f, &s);
+    bool with_peers = m.shift == 0 && !m.fetched, small = m.bytes <= ADDED_UP_TO;
+    *ask = (struct ask){.bytes = m.bytes,
+                        .from_at = PAGE,
+                        .to_at = 2 * PAGE + 64 * MIB + m.shift,
+                        .is_get = m.is_get};
+    one_round(&m, &first); /* touches the pages */
+    if (with_peers) {
+        ask_peers(&m, &first);
+    }
+    batches_with_peers(ROUNDS * (bench_long() ? LONGER : 1), PEERS_EVERY, &s, one_round,
+                       with_peers ? ask_peers : NULL, &m);
+    snprintf(params, sizeof(params), "%s%s%s", m.text,
+             m.shift ? ", 8 B past the source's place in its page" : "",
+             m.fetched ? ", fetched" : "");
+    struct figure f = {.name = m.is_get ? "get" : "put",
+                       .params = params,
+                       .unit = "us",
+                       .against = small ? AGAINST_NOTHING : AGAINST_FLOOR,
+                       .limit = 1 / 0.9, /* of the speed of the copy */
+                       .peers = peers.peer_names,
+                       .chips = 2,
+                       .x = (double)m.bytes};
+    if (with_peers) {
+        *(small ? &f.against : &f.also) = AGAINST_PEER;
+        *(small ? &f.limit : &f.also_limit) = 1;
+    }
+    (m.fetched ? figure_report_cores : figure_report)(&f, &s);
+    if (small) {
+        report_added(&s, &f);
     }
     samples_free(&s);
 }
 
-int main(int argc, char **argv)
+static void measure_direction(bool is_get)
 {
     static const uint64_t sizes[] = {8, 64, 512, 4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB};
+    static const uint64_t fetched[] = {KIB, 4 * KIB, 16 * KIB, 64 * KIB, MIB};
     char text[24];
+    for (uint32_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        measure((struct measurement){bytes_text(sizes[i], text), sizes[i], is_get, 0, false});
+    }
+    measure((struct measurement){"64 KiB", 64 * KIB, is_get, 8, false});
+    for (uint32_t i = 0; two_cores() && i < sizeof(fetched) / sizeof(*fetched); i++) {
+        measure((struct measurement){bytes_text(fetched[i], text), fetched[i], is_get, 0, true});
+    }
+}
+
+int main(int argc, char **argv)
+{
     struct tsm_worker_opts o = TSM_WORKER_OPTS_INIT;
     void *shared;
     bench_begin("putget", argc, argv);
@@ -286,16 +315,10 @@ int main(int argc, char **argv)
     bench_must(tsm_buffer_create(rig.worker, sizeof(*ask), &shared), "buffer", "");
     ask = shared;
     rig_run(&rig, submit_domain, NULL);
-    for (int is_get = 0; is_get < 2; is_get++) {
-        for (uint32_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-            measure(sizes[i], bytes_text(sizes[i], text), is_get, 0, false);
-        }
-        measure(64 * KIB, "64 KiB", is_get, 8, false);
-        for (uint64_t bytes = KIB; two_cores() && bytes <= MIB;
-             bytes *= bytes == 64 * KIB ? 16 : 4) {
-            measure(bytes, bytes_text(bytes, text), is_get, 0, true);
-        }
-    }
+    contest_start(&peers, 2, 64 * MIB, CONTEST_PEERS);
+    measure_direction(false);
+    measure_direction(true);
+    contest_stop(&peers);
     rig_stop(&rig);
     return bench_end();
 }

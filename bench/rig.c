@@ -6,7 +6,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include "base/sys.h"
+#include "futex.h"
 
 enum { ADDED_MAX = 4 };
 
@@ -21,7 +21,7 @@ static int task_hold(tsm_task *t)
     a32 *gate = tsm_task_data(t, 0);
     uint32_t closed = (uint32_t)tsm_task_scalar(t, 0);
     while (a32_acquire(gate) == closed) { /* pairs with rig_open */
-        sys_futex_wait(gate, closed, -1);
+        futex_sleep(gate, closed, NULL);
     }
     return 0;
 }
@@ -160,6 +160,6 @@ void rig_open(struct rig *r)
 {
     a32_add_full(r->gate, 1);
     for (uint32_t c = 0; c < r->chips; c++) {
-        sys_futex_wake(r->gate);
+        futex_wake(r->gate, 1);
     }
 }

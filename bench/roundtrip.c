@@ -3,20 +3,32 @@
 /*
  * An empty task from submit to done seen, one at a time, in three ways of seeing it: the task's word inside
  * the orchestration function (the least that is possible), tsm_host_wait for a tensor that it writes, and a whole
- * run. Orchestrator and chip on a core each, then on one. Floor: the same over a bare ring.
+ * run. Orchestrator and chip on a core each, then on one. Floor: the same over a bare ring. Peers: with one
+ * worker thread. oneTBB and OpenMP run the task in the thread that waits for it, which is a function call with its
+ * bookkeeping; "other thread" is the same job as here, a task that another core runs.
  */
 #include "bare.h"
 #include "engine/engine.h"
 #include "rig.h"
+#include "taskpeers.h"
 
-enum { TRIPS = 300, ROUNDS = 400, ROUNDS_ONE_CORE = 100 };
+enum { TRIPS = 300, ROUNDS = 400, ROUNDS_ONE_CORE = 100, ROUNDS_PER_ASK = 20 };
+enum { ONETBB_OTHER = TASK_PEERS, OPENMP_OTHER, PEERS };
 
 enum way { BY_WORD, BY_HOST_WAIT, BY_RUN, WAYS };
 static const char *const way_names[] = {"task, word seen", "task, tsm_host_wait",
                                         "run of one task"};
 
+static const char *const peer_names[PEERS + 1] = {"StarPU",
+                                                  "oneTBB",
+                                                  "OpenMP active",
+                                                  "OpenMP passive",
+                                                  "oneTBB, other thread",
+                                                  "OpenMP, other thread"};
+
 static struct rig rig;
 static struct bare bare;
+static struct task_peers peers;
 static tsm_orch *inside;
 
 static void trip_word(tsm_orch *orch)
@@ -71,8 +83,20 @@ static void batch(void *ctx, struct sample *ret)
     ret->floor = time_floor();
 }
 
+static void ask(void *ctx, struct sample *ret)
+{
+    char order[32];
+    (void)ctx;
+    snprintf(order, sizeof(order), "round_trip %d", TRIPS);
+    task_peers_ask(&peers, order, ret);
+    ret->peer[ONETBB_OTHER] = contender_ask(&peers.one[TASK_ONETBB], "round_trip_other %d", TRIPS);
+    ret->peer[OPENMP_OTHER] =
+        contender_ask(&peers.one[TASK_OPENMP_ACTIVE], "round_trip_other %d", TRIPS);
+}
+
 struct plan {
     uint32_t rounds;
+    bool peers;
     struct samples samples[WAYS];
 };
 
@@ -81,7 +105,8 @@ static int measure_inside(tsm_orch *orch, void *arg)
     struct plan *p = arg;
     inside = orch;
     for (enum way way = BY_WORD; way <= BY_HOST_WAIT; way++) {
-        batches(p->rounds, &p->samples[way], batch, &way);
+        batches_with_peers(p->rounds, ROUNDS_PER_ASK, &p->samples[way], batch,
+                           p->peers ? ask : NULL, &way);
     }
     return 0;
 }
@@ -89,13 +114,14 @@ static int measure_inside(tsm_orch *orch, void *arg)
 static void measure(uint32_t chip_core, uint32_t rounds, bool yield, struct plan *p)
 {
     enum way way = BY_RUN;
-    *p = (struct plan){.rounds = rounds};
+    *p = (struct plan){.rounds = rounds, .peers = chip_core != 0};
     pin_self(0);
     bare_start(&bare, 1, chip_core, 4096, yield);
     rig_start(&rig, 1, NULL);
     rig_pin(&rig, chip_core);
     rig_run(&rig, measure_inside, p);
-    batches(rounds, &p->samples[BY_RUN], batch, &way);
+    batches_with_peers(rounds, ROUNDS_PER_ASK, &p->samples[BY_RUN], batch, p->peers ? ask : NULL,
+                       &way);
     rig_stop(&rig);
     bare_stop(&bare);
 }
@@ -106,17 +132,32 @@ int main(int argc, char **argv)
     bench_begin("roundtrip", argc, argv);
     if (two_cores()) {
         r_start(0, 1);
+        task_peers_start(&peers, 1);
         measure(1, ROUNDS, false, &p);
+        task_peers_stop(&peers);
         r_stop();
         for (int way = 0; way < WAYS; way++) {
-            struct figure f = {way_names[way], "a core each", "ns", AGAINST_R, 2.5};
+            struct figure f = {.name = way_names[way],
+                               .params = "a core each",
+                               .unit = "ns",
+                               .against = AGAINST_R,
+                               .limit = 2.5,
+                               .peers = peer_names,
+                               .chips = 1};
             figure_report_cores(&f, &p.samples[way]);
+            samples_free(&p.samples[way]);
         }
     }
     measure(0, ROUNDS_ONE_CORE, true, &p);
     for (int way = 0; way < WAYS; way++) {
-        struct figure f = {way_names[way], "one core", "ns", AGAINST_MAX, 10000};
+        struct figure f = {.name = way_names[way],
+                           .params = "one core",
+                           .unit = "ns",
+                           .against = AGAINST_MAX,
+                           .limit = 10000,
+                           .chips = 1};
         figure_report(&f, &p.samples[way]);
+        samples_free(&p.samples[way]);
     }
     return bench_end();
 }

@@ -34,7 +34,7 @@ static void start_forced(struct contest *c, uint32_t ranks, uint64_t bytes_max,
     bench_must(fd < 0 || write(fd, text, strlen(text)) < 0, "memfd", "");
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     setenv("TRANSOM_TUNING", path, 1);
-    contest_start_alone(c, ranks, bytes_max);
+    contest_start(c, ranks, bytes_max, CONTEST_OURS);
     unsetenv("TRANSOM_TUNING");
     close(fd);
 }
@@ -69,7 +69,8 @@ static double compare(struct pair *p, const struct crew_order *evict, enum crew_
         samples_add(&s, a / 1000, b / 1000, r_probe());
         ratios[i] = a / b;
     }
-    struct figure f = {name, params, "us", AGAINST_NOTHING, 0};
+    struct figure f = {
+        .name = name, .params = params, .unit = "us", .chips = p->one.size, .x = (double)bytes};
     figure_report(&f, &s);
     samples_free(&s);
     return quantile(ratios, rounds, 0.5);

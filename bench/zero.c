@@ -187,9 +187,20 @@ static void measure(uint32_t chips, uint64_t bytes, const char *text, uint32_t r
     rig_stop(&rig);
     setters_stop(&floor);
     snprintf(params, sizeof(params), "%u x %s", chips, text);
-    struct figure f = {"zeroing of a recycled domain", params, "us", AGAINST_FLOOR, 1.2};
+    struct figure f = {.name = "zeroing of a recycled domain",
+                       .params = params,
+                       .unit = "us",
+                       .against = AGAINST_FLOOR,
+                       .limit = 1.2,
+                       .chips = chips,
+                       .x = (double)bytes};
     figure_report(&f, &s);
-    struct figure g = {"its page faults", params, "", AGAINST_MAX, 0};
+    struct figure g = {.name = "its page faults",
+                       .params = params,
+                       .unit = "",
+                       .against = AGAINST_MAX,
+                       .chips = chips,
+                       .x = (double)bytes};
     figure_report(&g, &faults);
     samples_free(&s);
     samples_free(&faults);

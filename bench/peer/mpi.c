@@ -14,31 +14,44 @@
 
 enum { LINE = 64, ALIGNMENT = 4096 };
 
-struct window {
+struct rank_state {
+    MPI_Comm backwards; /* the ranks the other way round */
     MPI_Win win;
     uint64_t *own;   /* flag, then payload: 56 bytes in its line, larger ones behind it */
     uint64_t number; /* of the newest signal */
+    uint64_t bytes[2];
+    int counts[CREW_RANKS_MAX], firsts[CREW_RANKS_MAX];
 };
+
+static uint8_t *vector(uint64_t bytes)
+{
+    uint8_t *p = aligned_alloc(ALIGNMENT, (bytes / ALIGNMENT + 1) * ALIGNMENT);
+    if (!p) {
+        MPI_Abort(MPI_COMM_WORLD, 1);
+        exit(1);
+    }
+    memset(p, 0, bytes);
+    return p;
+}
 
 static void prepare(struct crew_side *s, const struct crew_order *o)
 {
-    uint64_t bytes[2] = {crew_src_bytes(o, s->size), crew_dst_bytes(o, s->size)};
-    uint8_t **at[2] = {&s->src, &s->dst};
+    struct rank_state *k = s->ctx;
+    uint64_t bytes[2] = {crew_src_bytes(s, o), o->op == CREW_BROADCAST ? 0 : crew_dst_bytes(s, o)};
+    for (uint32_t r = 0; r < s->size; r++) {
+        k->counts[r] = (int)crew_count(o, s->rank, r);
+        k->firsts[r] = (int)crew_first(o, s->rank, r);
+    }
+    if (s->src && memcmp(bytes, k->bytes, sizeof(bytes)) == 0) {
+        return;
+    }
     free(s->src);
     if (s->dst != s->src) {
         free(s->dst);
     }
-    for (int i = 0; i < 2; i++) {
-        *at[i] = aligned_alloc(ALIGNMENT, (bytes[i] / ALIGNMENT + 1) * ALIGNMENT);
-        if (!*at[i]) {
-            MPI_Abort(MPI_COMM_WORLD, 1);
-        }
-        memset(*at[i], 0, bytes[i]);
-    }
-    if (o->op == CREW_BROADCAST) {
-        free(s->src);
-        s->src = s->dst;
-    }
+    s->src = vector(bytes[0]);
+    s->dst = o->op == CREW_BROADCAST ? s->src : vector(bytes[1]);
+    memcpy(k->bytes, bytes, sizeof(bytes));
 }
 
 static void sync_all(struct crew_side *s)
@@ -47,6 +60,8 @@ static void sync_all(struct crew_side *s)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
+/* ---- one-sided ---- */
+
 static MPI_Aint payload_at(const struct crew_order *o)
 {
     return o->bytes <= LINE - sizeof(uint64_t) ? sizeof(uint64_t) : LINE;
@@ -54,56 +69,137 @@ static MPI_Aint payload_at(const struct crew_order *o)
 
 static void signal_other(struct crew_side *s, const struct crew_order *o)
 {
-    struct window *w = s->ctx;
-    int other = 1 - (int)s->rank;
-    MPI_Aint at = payload_at(o);
-    MPI_Put(s->src, (int)o->bytes, MPI_BYTE, other, at, (int)o->bytes, MPI_BYTE, w->win);
-    MPI_Win_flush(other, w->win);
-    MPI_Put(&w->number, 1, MPI_UINT64_T, other, 0, 1, MPI_UINT64_T, w->win);
-    MPI_Win_flush(other, w->win);
+    struct rank_state *k = s->ctx;
+    int other = 1 - (int)s->rank, bytes = (int)o->bytes;
+    if (o->op == CREW_PUT_SIGNAL) {
+        MPI_Put(s->src, bytes, MPI_BYTE, other, payload_at(o), bytes, MPI_BYTE, k->win);
+        MPI_Win_flush(other, k->win);
+    }
+    MPI_Put(&k->number, 1, MPI_UINT64_T, other, 0, 1, MPI_UINT64_T, k->win);
+    MPI_Win_flush(other, k->win);
 }
 
-static void put_signal(struct crew_side *s, const struct crew_order *o)
+/* MPICH moves puts on when the target calls it. */
+static void make_progress(void)
 {
-    struct window *w = s->ctx;
-    const a64 *flag = (const a64 *)(const void *)w->own;
-    w->number++;
+#ifdef MPICH_VERSION
+    int flag;
+    MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
+#endif
+}
+
+static void run_signal(struct crew_side *s, const struct crew_order *o)
+{
+    struct rank_state *k = s->ctx;
+    const a64 *flag = (const a64 *)(const void *)k->own;
+    k->number++;
     if (s->rank == 0) {
         signal_other(s, o);
     }
-    while (s->rank < 2 && a64_acquire(flag) < w->number) {
+    while (s->rank < 2 && a64_acquire(flag) < k->number) {
+        make_progress();
     }
-    crew_read((const uint8_t *)w->own + payload_at(o), o->bytes);
+    crew_read((const uint8_t *)k->own + payload_at(o), o->bytes);
     if (s->rank == 1) {
         signal_other(s, o);
     }
 }
 
+static void run_one_sided(struct crew_side *s, const struct crew_order *o)
+{
+    struct rank_state *k = s->ctx;
+    int bytes = (int)o->bytes;
+    if (o->op == CREW_SIGNAL || o->op == CREW_PUT_SIGNAL) {
+        run_signal(s, o);
+    } else if (s->rank == 0 && o->op == CREW_PUT) {
+        MPI_Put(s->src, bytes, MPI_BYTE, 1, payload_at(o), bytes, MPI_BYTE, k->win);
+        MPI_Win_flush(1, k->win);
+    } else if (s->rank == 0) {
+        MPI_Get(s->dst, bytes, MPI_BYTE, 1, payload_at(o), bytes, MPI_BYTE, k->win);
+        MPI_Win_flush(1, k->win);
+    }
+}
+
+/* ---- collectives ---- */
+
+static void reduction(struct crew_side *s, const struct crew_order *o, uint32_t number)
+{
+    struct rank_state *k = s->ctx;
+    MPI_Comm world = MPI_COMM_WORLD, scanned = crew_is_backwards(number) ? k->backwards : world;
+    int count = (int)(o->bytes / sizeof(float)), root = (int)crew_root(s, number);
+    switch (o->op) {
+    case CREW_ALL_REDUCE:
+        MPI_Allreduce(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, world);
+        break;
+    case CREW_REDUCE:
+        MPI_Reduce(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, root, world);
+        break;
+    case CREW_REDUCE_SCATTER:
+        MPI_Reduce_scatter_block(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, world);
+        break;
+    case CREW_REDUCE_SCATTER_V:
+        MPI_Reduce_scatter(s->src, s->dst, k->counts, MPI_FLOAT, MPI_SUM, world);
+        break;
+    case CREW_SCAN:
+        MPI_Scan(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, scanned);
+        break;
+    case CREW_EXSCAN:
+        MPI_Exscan(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, scanned);
+        break;
+    default:
+        run_one_sided(s, o);
+    }
+}
+
+static void with_counts(struct crew_side *s, const struct crew_order *o, uint32_t number)
+{
+    struct rank_state *k = s->ctx;
+    MPI_Comm world = MPI_COMM_WORLD;
+    const int *counts = k->counts, *firsts = k->firsts;
+    int own = counts[s->rank], root = (int)crew_root(s, number);
+    switch (o->op) {
+    case CREW_ALL_GATHER_V:
+        MPI_Allgatherv(s->src, own, MPI_FLOAT, s->dst, counts, firsts, MPI_FLOAT, world);
+        break;
+    case CREW_GATHER_V:
+        MPI_Gatherv(s->src, own, MPI_FLOAT, s->dst, counts, firsts, MPI_FLOAT, root, world);
+        break;
+    case CREW_SCATTER_V:
+        MPI_Scatterv(s->src, counts, firsts, MPI_FLOAT, s->dst, own, MPI_FLOAT, root, world);
+        break;
+    case CREW_ALL_TO_ALL_V:
+        MPI_Alltoallv(s->src, counts, firsts, MPI_FLOAT, s->dst, counts, firsts, MPI_FLOAT, world);
+        break;
+    default:
+        reduction(s, o, number);
+    }
+}
+
 static void run(struct crew_side *s, const struct crew_order *o, uint32_t number)
 {
-    int count = (int)(o->bytes / sizeof(float));
     MPI_Comm world = MPI_COMM_WORLD;
+    int count = (int)(o->bytes / sizeof(float)), root = (int)crew_root(s, number);
     switch (o->op) {
     case CREW_BARRIER:
         MPI_Barrier(world);
         break;
     case CREW_BROADCAST:
-        MPI_Bcast(s->dst, count, MPI_FLOAT, (int)(number % s->size), world);
-        break;
-    case CREW_ALL_REDUCE:
-        MPI_Allreduce(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, world);
+        MPI_Bcast(s->dst, count, MPI_FLOAT, root, world);
         break;
     case CREW_ALL_GATHER:
         MPI_Allgather(s->src, count, MPI_FLOAT, s->dst, count, MPI_FLOAT, world);
         break;
+    case CREW_GATHER:
+        MPI_Gather(s->src, count, MPI_FLOAT, s->dst, count, MPI_FLOAT, root, world);
+        break;
+    case CREW_SCATTER:
+        MPI_Scatter(s->src, count, MPI_FLOAT, s->dst, count, MPI_FLOAT, root, world);
+        break;
     case CREW_ALL_TO_ALL:
         MPI_Alltoall(s->src, count, MPI_FLOAT, s->dst, count, MPI_FLOAT, world);
         break;
-    case CREW_REDUCE_SCATTER:
-        MPI_Reduce_scatter_block(s->src, s->dst, count, MPI_FLOAT, MPI_SUM, world);
-        break;
     default:
-        put_signal(s, o);
+        with_counts(s, o, number);
     }
 }
 
@@ -111,9 +207,9 @@ int main(int argc, char **argv)
 {
     int rank;
     int size;
-    struct window w = {.number = 0};
+    struct rank_state k = {.number = 0};
     struct crew_side side = {
-        .ops = (1u << CREW_OPS) - 1, .ctx = &w, .prepare = prepare, .sync = sync_all, .run = run};
+        .ops = CREW_COLLECTIVE, .ctx = &k, .prepare = prepare, .sync = sync_all, .run = run};
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
@@ -125,23 +221,20 @@ int main(int argc, char **argv)
     }
     side.rank = (uint32_t)rank;
     side.size = (uint32_t)size;
-#ifdef MPICH_VERSION
-    side.ops &= ~(1u << CREW_PUT_SIGNAL); /* its puts wait for a target that calls the library */
-#endif
     if (size == 2) {
+        side.ops = CREW_ALL;
         MPI_Win_allocate_shared((MPI_Aint)(page->bytes_max + LINE), 1, MPI_INFO_NULL,
-                                MPI_COMM_WORLD, &w.own, &w.win);
-        memset(w.own, 0, page->bytes_max + LINE);
-        MPI_Win_lock_all(0, w.win);
-    } else {
-        side.ops &= ~(1u << CREW_PUT_SIGNAL);
+                                MPI_COMM_WORLD, &k.own, &k.win);
+        memset(k.own, 0, LINE);
+        MPI_Win_lock_all(0, k.win);
     }
-    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_Comm_split(MPI_COMM_WORLD, 0, size - rank, &k.backwards);
     crew_serve(&side, page);
     if (size == 2) {
-        MPI_Win_unlock_all(w.win);
-        MPI_Win_free(&w.win);
+        MPI_Win_unlock_all(k.win);
+        MPI_Win_free(&k.win);
     }
+    MPI_Comm_free(&k.backwards);
     MPI_Finalize();
     return 0;
 }

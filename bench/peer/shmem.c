@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Copyright The Transom Authors */
 /*
- * What OpenSHMEM 1.4 needs for the same operations: a crew (bench/crew.h) whose ranks are the PEs. It has no
- * reduce-scatter and no put with signal: the latter is a put, a fence and a put of the flag. A broadcast is in place, as
- * it always is in MPI.
+ * What OpenSHMEM 1.4 needs for the same operations: a crew (bench/crew.h) whose ranks are the PEs. Of the collectives it
+ * has barrier, broadcast, all-reduce, all-gather (also with counts) and all-to-all. It has no put with signal: that is a
+ * put, a fence and a put of the flag. A broadcast is in place, as it always is in MPI.
  * Argument: the path of the crew's page. Built by oshcc.
  */
 #include <sched.h>
@@ -13,6 +13,9 @@
 
 #include "crew.h"
 
+#define HAS                                                                                        \
+    (1u << CREW_BARRIER | 1u << CREW_BROADCAST | 1u << CREW_ALL_REDUCE | 1u << CREW_ALL_GATHER |   \
+     1u << CREW_ALL_TO_ALL | 1u << CREW_ALL_GATHER_V | (CREW_ALL & ~CREW_COLLECTIVE))
 enum { LINE = 64, SYNCS = 16, SYNC_LONGS = 512, WORK_MIN = 4096 };
 
 /* Sync arrays must be at rest before they are used again: with more of them than a broadcast whose root
@@ -44,13 +47,14 @@ static uint64_t *payload_of(const struct crew_order *o)
 static void signal_other(struct crew_side *s, const struct crew_order *o)
 {
     int other = 1 - (int)s->rank;
-    uint64_t *at = payload_of(o);
-    shmem_putmem(at, s->src, o->bytes, other);
-    shmem_fence();
+    if (o->op == CREW_PUT_SIGNAL) {
+        shmem_putmem(payload_of(o), s->src, o->bytes, other);
+        shmem_fence();
+    }
     shmem_uint64_p(signals, number_of_signal, other);
 }
 
-static void put_signal(struct crew_side *s, const struct crew_order *o)
+static void run_signal(struct crew_side *s, const struct crew_order *o)
 {
     number_of_signal++;
     if (s->rank == 0) {
@@ -65,6 +69,18 @@ static void put_signal(struct crew_side *s, const struct crew_order *o)
     }
 }
 
+static void run_one_sided(struct crew_side *s, const struct crew_order *o)
+{
+    if (o->op == CREW_SIGNAL || o->op == CREW_PUT_SIGNAL) {
+        run_signal(s, o);
+    } else if (s->rank == 0 && o->op == CREW_PUT) {
+        shmem_putmem(payload_of(o), s->src, o->bytes, 1);
+        shmem_quiet();
+    } else if (s->rank == 0) {
+        shmem_getmem(s->dst, payload_of(o), o->bytes, 1);
+    }
+}
+
 static void run(struct crew_side *s, const struct crew_order *o, uint32_t number)
 {
     static uint32_t turn;
@@ -76,7 +92,7 @@ static void run(struct crew_side *s, const struct crew_order *o, uint32_t number
         shmem_barrier_all();
         break;
     case CREW_BROADCAST:
-        shmem_broadcast32(s->dst, s->src, count, (int)(number % s->size), 0, 0, size, sync);
+        shmem_broadcast32(s->dst, s->src, count, (int)crew_root(s, number), 0, 0, size, sync);
         break;
     case CREW_ALL_REDUCE:
         shmem_float_sum_to_all((float *)(void *)s->dst, (float *)(void *)s->src, (int)count, 0, 0,
@@ -85,11 +101,14 @@ static void run(struct crew_side *s, const struct crew_order *o, uint32_t number
     case CREW_ALL_GATHER:
         shmem_fcollect32(s->dst, s->src, count, 0, 0, size, sync);
         break;
+    case CREW_ALL_GATHER_V:
+        shmem_collect32(s->dst, s->src, crew_count(o, s->rank, s->rank), 0, 0, size, sync);
+        break;
     case CREW_ALL_TO_ALL:
         shmem_alltoall32(s->dst, s->src, count, 0, 0, size, sync);
         break;
     default:
-        put_signal(s, o);
+        run_one_sided(s, o);
     }
 }
 
@@ -106,12 +125,12 @@ int main(int argc, char **argv)
     uint64_t bytes = page->bytes_max;
     struct crew_side side = {.rank = rank,
                              .size = (uint32_t)shmem_n_pes(),
-                             .ops = ((1u << CREW_OPS) - 1) & ~(1u << CREW_REDUCE_SCATTER),
+                             .ops = HAS,
                              .prepare = prepare,
                              .sync = sync_all,
                              .run = run};
     if (side.size > 2) {
-        side.ops &= ~(1u << CREW_PUT_SIGNAL);
+        side.ops &= CREW_COLLECTIVE;
     }
     vectors[0] = shmem_align(LINE, bytes);
     vectors[1] = shmem_align(LINE, bytes);

@@ -1,89 +1,53 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright The Transom Authors
-"""What Transom costs from Python, beside the pools that Python programs use otherwise.
+"""Tasks and domains from Python, beside the pools that Python programs use otherwise, and Ray.
 
-A figure is the median of rounds; in each round every contender runs once, so that they meet the same machine. Prints a
-table and writes JSON lines, as the benchmarks of C do. `./dev bench python` runs it.
+In each round every contender does the same, one after the other, so that they meet the same machine; the peers, which
+are slower by orders of magnitude, in some rounds only. With one chip the program and the chip have a core each and R is
+probed around the batch. The floor of a task there and back is two bare processes of Python that spin for a word in
+shared memory; a byte over pipes between the same two is among the peers.
 
 Arguments: --json prints the JSON lines instead of the table; --row leaves the head of the table out; --long takes more
-rounds.
+rounds. `./dev bench python` runs it.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
-import multiprocessing
-import os
+import contextlib
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
 import transom as ts
+from _common import Figure, Probe, Report, Sample, batches, end_tidily, graph, pin, timed, two_cores, unpin
+from _contender import Bare, Contender
 
-TASKS = 20000  # of a pipelined batch
-POOL_TASKS = 1000  # the same for a pool, which is slower
-RUNS = 2000
-CHAIN = 5000
-DOMAINS = 5000
+CHIPS = (1, 2, 8)
+ROUNDS, ROUNDS_LONG = 60, 300
+PEER_ROUNDS = 6  # of them with the peers; with the slowest orders once
+TRIPS, TRIPS_PEER = 300, 50
+TASKS, TASKS_PEER = 5000, 1000
+LINKS, LINKS_PEER = 2000, 300
+DOMAINS = 2000
+TASK_US, SUBMIT_US, TRIP_US, DOMAIN_US = 1.5, 4, 15, 5  # the targets
 KERNELS = """
 #include <transom/task.h>
 int nop(tsm_task *t) { (void)t; return 0; }
 """
 
-
-def nop(task: ts.Task | None = None) -> None:
-    """A task of Python; also what the pools call."""
+Orchestration = Callable[[ts.Orchestrator, None, None], None]
 
 
-class Figures:
-    """Rows of the table and JSON lines."""
+def nop(task: ts.Task) -> None:
+    """A task of Python."""
 
-    def __init__(self, arguments: list[str]) -> None:
-        self.json = "--json" in arguments
-        self.rows = not self.json
-        self.path = pathlib.Path(os.environ.get("TRANSOM_BENCH_OUTPUT", tempfile.gettempdir())) / "python.jsonl"
-        self.lines: list[str] = []
-        if self.rows and "--row" not in arguments:
-            print(
-                f"{'figure':<28} {'with':<34} {'median':>9} {'p10':>9} {'p90':>9} {'unit':<7} "
-                f"{'floor':>9} {'R':>6} {'target':<14} {'measured':>8} "
-            )
 
-    def add(self, name: str, params: str, values: list[float], target: float | None = None) -> None:
-        """values in microseconds; target: the most that the median may be."""
-        values = sorted(values)
-        median = statistics.median(values)
-        p10, p90 = values[len(values) // 10], values[-1 - len(values) // 10]
-        ok = None if target is None else median <= target
-        text = "" if target is None else f"<= {target:g} us"
-        row = {"bench": "python", "name": name, "params": params, "value": median, "p10": p10, "p90": p90}
-        row |= {"unit": "us", "target": text, "ok": ok, "batches": len(values)}
-        row["date"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.lines.append(json.dumps(row))
-        if self.rows:
-            verdict = "" if ok is None else "ok" if ok else "MISSED"
-            print(
-                f"{name:<28} {params:<34} {median:>9.4g} {p10:>9.4g} {p90:>9.4g} {'us':<7} "
-                f"{'-':>9} {'-':>6} {text:<14} {'':>8} {verdict}",
-                flush=True,
-            )
-
-    def note(self, text: str) -> None:
-        self.lines.append(json.dumps({"bench": "python", "note": text}))
-        if self.rows:
-            print(text, flush=True)
-
-    def end(self) -> None:
-        self.path.write_text("\n".join(self.lines) + "\n")
-        if self.json:
-            print("\n".join(self.lines))
+def pin_task(task: ts.Task) -> None:
+    pin(int(task.scalar(0)))
 
 
 def build_kernels(folder: str) -> str:
@@ -93,159 +57,221 @@ def build_kernels(folder: str) -> str:
     return target
 
 
-def timed(function: Callable[[], Any], count: int) -> float:
-    """Microseconds of one of `count` that the function does."""
-    begin = time.perf_counter()
-    function()
-    return 1e6 * (time.perf_counter() - begin) / count
+class Rig:
+    """A worker to be measured: chip c on core 1 + c, the program on core 0."""
 
-
-# ---- Transom ----
-
-
-class Transom:
-    """The contenders of Transom, each a function that returns microseconds."""
-
-    def __init__(self, w: ts.Worker, kernels: str) -> None:
-        self.w = w
-        self.c, self.python = w.register(f"{kernels}:nop"), w.register(nop)
-        self.x, self.y = w.buffer(16), w.buffer(16)
+    def __init__(self, chips: int, kernels: str) -> None:
+        self.chips = chips
+        self.w = ts.Worker(chips=chips).init()
+        self.c, self.python = self.w.register(f"{kernels}:nop"), self.w.register(nop)
+        self.x, self.y = self.w.buffer(16), self.w.buffer(16)
         self.empty, self.args = ts.TaskArgs(), ts.TaskArgs()
         self.args.add_tensor(self.x, ts.INPUT)
         self.args.add_tensor(self.y, ts.INPUT)
         self.args.add_scalar(1)
-        self.specs = [ts.CommBufferSpec("scratch", "float32", 1024)]
+        pinning = self.w.register(pin_task)
 
-    def independent(self, submit: Callable[[ts.Orchestrator], Any], tasks: int) -> float:
-        def orchestrate(orch: ts.Orchestrator, args: None, config: None) -> None:
-            for _ in range(tasks):
-                submit(orch)
+        def pin_all(orch: ts.Orchestrator, args: None, config: None) -> None:
+            for chip in range(chips):
+                orch.submit(pinning, 1 + chip, chip=chip)
 
-        return timed(lambda: self.w.run(orchestrate), tasks)
+        self.w.run(pin_all)
+        pin(0)
 
-    def prepared(self) -> float:
-        return self.independent(lambda o: o.submit_next_level(self.c, self.empty, worker=0), TASKS)
+    def run(self, orchestrate: Orchestration, count: int) -> float:
+        """us of one of its `count` tasks."""
+        return timed(lambda: self.w.run(orchestrate), count)
 
-    def prepared_arguments(self) -> float:
-        return self.independent(lambda o: o.submit_next_level(self.c, self.args, worker=0), TASKS)
+    def close(self) -> None:
+        self.w.close()
+        unpin()
 
-    def submit(self) -> float:
-        return self.independent(lambda o: o.submit(self.c, self.x, self.y, 1, chip=0), TASKS)
+    # ---- orchestration functions ----
 
-    def submit_two_chips(self) -> float:
-        chips = [0]
+    def prepared(self, callable: ts.Callable, args: ts.TaskArgs) -> Orchestration:
+        def orchestrate(orch: ts.Orchestrator, _: None, config: None) -> None:
+            for i in range(TASKS):
+                orch.submit_next_level(callable, args, worker=i % self.chips)
 
-        def one(orch: ts.Orchestrator) -> None:
-            chips[0] ^= 1
-            orch.submit(self.c, self.x, self.y, 1, chip=chips[0])
+        return orchestrate
 
-        return self.independent(one, TASKS)
+    def submit(self, callable: ts.Callable, *args: Any) -> Orchestration:
+        def orchestrate(orch: ts.Orchestrator, _: None, config: None) -> None:
+            for i in range(TASKS):
+                orch.submit(callable, *args, chip=i % self.chips)
 
-    def python_tasks(self) -> float:
-        return self.independent(lambda o: o.submit(self.python, chip=0), TASKS // 4)
+        return orchestrate
 
-    def chain(self) -> float:
-        """Each task follows the one before it, on the other chip."""
-
-        def orchestrate(orch: ts.Orchestrator, args: None, config: None) -> None:
-            out = ts.inout(self.x)
-            for i in range(CHAIN):
-                orch.submit(self.c, out, chip=i % 2)
-
-        return timed(lambda: self.w.run(orchestrate), CHAIN)
-
-    def runs(self, callable: ts.Callable) -> float:
+    def one(self, callable: ts.Callable) -> Orchestration:
         def orchestrate(orch: ts.Orchestrator, args: None, config: None) -> None:
             orch.submit_next_level(callable, self.empty, worker=0)
 
-        def all_runs() -> None:
-            for _ in range(RUNS):
-                self.w.run(orchestrate)
+        return orchestrate
 
-        return timed(all_runs, RUNS)
+    def chain(self, inferred: bool) -> Orchestration:
+        """Each task follows the one before, which is on another chip."""
 
-    def domains(self) -> float:
-        def orchestrate(orch: ts.Orchestrator, args: None, config: None) -> None:
-            for _ in range(DOMAINS):
-                orch.allocate_domain("tp", (0, 1), 1 << 20, self.specs).release()
+        def by_tensor(orch: ts.Orchestrator, args: None, config: None) -> None:
+            x = ts.inout(self.x)
+            for i in range(LINKS):
+                orch.submit(self.c, x, chip=i % self.chips)
 
-        return timed(lambda: self.w.run(orchestrate), DOMAINS)
+        def by_id(orch: ts.Orchestrator, args: None, config: None) -> None:
+            last = orch.submit(self.c, chip=0)
+            for i in range(1, LINKS):
+                last = orch.submit(self.c, chip=i % self.chips, after=(last,))
+
+        return by_tensor if inferred else by_id
+
+    def graph(self, inferred: bool) -> Orchestration:
+        edges = graph()
+
+        def by_id(orch: ts.Orchestrator, args: None, config: None) -> None:
+            ids: list[int] = []
+            for i, before in enumerate(edges):
+                ids.append(orch.submit(self.c, chip=i % self.chips, after=[ids[k] for k in before]))
+
+        if not inferred:
+            return by_id
+        buffer = self.w.buffer((len(edges), 16))  # a cache line for each task
+        lines = [buffer[i] for i in range(len(edges))]
+        outs = [ts.out(line) for line in lines]
+
+        def by_tensor(orch: ts.Orchestrator, args: None, config: None) -> None:
+            for i, before in enumerate(edges):
+                orch.submit(self.c, *[lines[k] for k in before], outs[i], chip=i % self.chips)
+
+        return by_tensor
+
+    def domains(self, orch: ts.Orchestrator, args: None, config: None) -> None:
+        specs = [ts.CommBufferSpec("scratch", "float32", 1024)]
+        for _ in range(DOMAINS):
+            orch.allocate_domain("tp", (0, 1), 1 << 20, specs).release()
 
 
-# ---- the peers: started by spawn, too ----
+def plural(chips: int) -> str:
+    return f"{chips} chip{'s' if chips > 1 else ''}"
 
 
-def measure_ray(figures: Figures, rounds: int) -> None:
-    try:
-        import ray
-    except ImportError:
-        figures.note("Ray is not installed (pip install ray)")
-        return
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False)
+class Benchmark:
+    def __init__(self, report: Report, kernels: str) -> None:
+        self.report, self.kernels = report, kernels
+        self.rounds = ROUNDS_LONG if report.long else ROUNDS
+        self.bare = Bare() if two_cores() else None
+        self.ray = Contender(report, "Ray actor", "ray", CHIPS[-1])
 
-    @ray.remote
-    class Actor:
-        def nop(self) -> None:
-            pass
+    def close(self) -> None:
+        self.ray.close()
+        if self.bare:
+            self.bare.close()
 
-    actor = Actor.remote()
-    ray.get(actor.nop.remote())
-    many, one = [], []
-    for _ in range(rounds):
-        many.append(timed(lambda: ray.get([actor.nop.remote() for _ in range(POOL_TASKS)]), POOL_TASKS))
-        one.append(timed(lambda: [ray.get(actor.nop.remote()) for _ in range(POOL_TASKS)], POOL_TASKS))
-    ray.shutdown()
-    figures.add("Ray actor", "tasks, pipelined", many)
-    figures.add("Ray actor", "one task there and back", one)
+    def measure(self, chips: int) -> None:
+        with (
+            contextlib.closing(Contender(self.report, "Pool", "pool", chips)) as pool,
+            contextlib.closing(Contender(self.report, "ProcessPoolExecutor", "executor", chips)) as executor,
+            contextlib.closing(Probe(chips == 1)) as self.probe,
+            contextlib.closing(Rig(chips, self.kernels)) as rig,
+        ):
+            if chips == 1:
+                self.there_and_back(rig, pool, executor)
+            self.independent(rig, pool, executor)
+            if chips > 1:
+                self.chain(rig)
+            self.graph(rig)
+            if chips == 2:
+                self.domains(rig)
 
+    def domains(self, rig: Rig) -> None:
+        values = [Sample(rig.run(rig.domains, DOMAINS)) for _ in range(self.rounds)]
+        self.report.figure(
+            Figure("domain (Python)", "allocate + release, 2 x 1 MiB", at_most=DOMAIN_US, chips=2), values
+        )
 
-def measure(figures: Figures, rounds: int, kernels: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    samples: dict[tuple[str, str, float | None], list[float]] = {}
+    def there_and_back(self, rig: Rig, pool: Contender, executor: Contender) -> None:
+        for kind, callable in (("C", rig.c), ("Python", rig.python)):
+            orchestrate = rig.one(callable)
 
-    def add(name: str, params: str, value: float, target: float | None = None) -> None:
-        samples.setdefault((name, params, target), []).append(value)
+            def trips(orchestrate: Orchestration = orchestrate) -> None:
+                for _ in range(TRIPS):
+                    rig.w.run(orchestrate)
 
-    with (
-        ts.Worker(chips=2) as w,
-        context.Pool(1) as pool,
-        concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor,
-    ):
-        t = Transom(w, kernels)
-        pool.apply(nop)
-        executor.submit(nop).result()
-        for _ in range(rounds):
-            add("Transom, prepared", "tasks of C, no arguments", t.prepared(), 1.5)
-            add("Transom, prepared", "tasks of C, 2 tensors, 1 scalar", t.prepared_arguments(), 1.5)
-            add("Transom, submit", "tasks of C, 2 tensors, 1 scalar", t.submit(), 4)
-            add("Transom, submit", "the same, 2 chips by turns", t.submit_two_chips(), 4)
-            add("Transom, submit", "tasks of Python", t.python_tasks())
-            add("Transom, submit", "chain over 2 chips, tasks of C", t.chain(), 4)
-            pool_many = timed(lambda: pool.map(nop, [None] * POOL_TASKS, chunksize=1), POOL_TASKS)
-            add("multiprocessing.Pool", "tasks of Python, map", pool_many)
-            futures_many = timed(
-                lambda: concurrent.futures.wait([executor.submit(nop) for _ in range(POOL_TASKS)]), POOL_TASKS
+            def run() -> Sample:
+                return Sample(timed(trips, TRIPS), self.bare.ball(TRIPS) if self.bare else 0)
+
+            def ask() -> dict[str, float]:
+                peers = {"bare pipe": self.bare.pipe(TRIPS_PEER)} if self.bare else {}
+                for peer in (pool, executor, self.ray):
+                    peers |= peer.time("there", TRIPS_PEER)
+                return peers
+
+            samples = batches(self.rounds, self.probe, run, ask, self.rounds // PEER_ROUNDS)
+            self.report.figure_cores(
+                Figure("run of a task (Python)", f"a task of {kind}", at_most=TRIP_US, chips=1), samples
             )
-            add("ProcessPoolExecutor", "tasks of Python, submit", futures_many)
-            add("Transom, run", "one task of C there and back", t.runs(t.c), 15)
-            add("Transom, run", "one task of Python there and back", t.runs(t.python), 15)
-            pool_one = timed(lambda: [pool.apply(nop) for _ in range(POOL_TASKS)], POOL_TASKS)
-            add("multiprocessing.Pool", "one task there and back", pool_one)
-            futures_one = timed(lambda: [executor.submit(nop).result() for _ in range(POOL_TASKS)], POOL_TASKS)
-            add("ProcessPoolExecutor", "one task there and back", futures_one)
-            add("Transom, domain", "allocate + release, 2 x 1 MiB, seen", t.domains(), 5)
-    for (name, params, target), values in samples.items():
-        figures.add(name, params, values, target)
+
+    def independent(self, rig: Rig, pool: Contender, executor: Contender) -> None:
+        def ask() -> dict[str, float]:
+            peers = pool.time("independent", TASKS_PEER) | executor.time("independent", TASKS_PEER)
+            for peer in (pool, executor):
+                if chunks := peer.ask("chunks", TASKS):
+                    peers[f"{peer.name}, by 64"] = chunks[0]
+            return peers | self.ray.time("independent", TASKS_PEER, rig.chips)
+
+        cases = (
+            ("C, prepared, no arguments", rig.prepared(rig.c, rig.empty), TASK_US, ask),
+            ("C, prepared, 2 tensors", rig.prepared(rig.c, rig.args), TASK_US, None),
+            ("C, submit, 2 tensors", rig.submit(rig.c, rig.x, rig.y, 1), SUBMIT_US, None),
+            ("Python, submit", rig.submit(rig.python), SUBMIT_US, ask),
+        )
+        for params, orchestrate, target, peers in cases:
+
+            def run(orchestrate: Orchestration = orchestrate) -> Sample:
+                return Sample(rig.run(orchestrate, TASKS))
+
+            samples = batches(self.rounds, self.probe, run, peers, self.rounds // PEER_ROUNDS)
+            f = Figure(
+                "independent (Python)", f"{plural(rig.chips)}, {params}", at_most=target, chips=rig.chips, x=TASKS
+            )
+            self.report.figure_cores(f, samples)
+
+    def chain(self, rig: Rig) -> None:
+        def ask() -> dict[str, float]:
+            return self.ray.time("chain", LINKS_PEER, rig.chips)
+
+        for how, inferred in (("inferred", True), ("after=", False)):
+            orchestrate = rig.chain(inferred)
+
+            def run(orchestrate: Orchestration = orchestrate) -> Sample:
+                return Sample(rig.run(orchestrate, LINKS))
+
+            samples = batches(self.rounds, self.probe, run, ask, self.rounds // 2)
+            f = Figure("chain (Python)", f"{plural(rig.chips)}, {how}", at_most=SUBMIT_US, chips=rig.chips, x=LINKS)
+            self.report.figure(f, samples)
+
+    def graph(self, rig: Rig) -> None:
+        tasks = len(graph())
+        theirs = self.ray.time("graph", rig.chips)  # seconds: once
+        for how, inferred in (("inferred", True), ("after=", False)):
+            orchestrate = rig.graph(inferred)
+            samples = [Sample(rig.run(orchestrate, tasks)) for _ in range(self.rounds // 3)]
+            samples[0].peers = theirs
+            f = Figure(
+                "random graph (Python)", f"{plural(rig.chips)}, {how}", at_most=SUBMIT_US, chips=rig.chips, x=tasks
+            )
+            self.report.figure(f, samples)
 
 
 def main() -> int:
-    figures = Figures(sys.argv[1:])
-    rounds = 21 if "--long" in sys.argv else 7
+    report = Report("python", sys.argv[1:])
+    end_tidily()
     with tempfile.TemporaryDirectory() as folder:
-        measure(figures, rounds, build_kernels(folder))
-    measure_ray(figures, rounds)
-    figures.end()
-    return 0
+        benchmark = Benchmark(report, build_kernels(folder))
+        try:
+            for chips in CHIPS:
+                benchmark.measure(chips)
+        finally:
+            benchmark.close()
+    return report.end()
 
 
 if __name__ == "__main__":
