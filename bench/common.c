@@ -244,7 +244,23 @@ static int best_peer(const struct figure *f, const struct samples *s)
     return best;
 }
 
-/* Whether the target is met; one against what was not there is no target. */
+/* What was not there judges nothing. */
+static bool judges(const struct outcome *o, enum against against)
+{
+    switch (against) {
+    case AGAINST_NOTHING:
+        return false;
+    case AGAINST_FLOOR:
+        return o->to_floor > 0;
+    case AGAINST_PEER:
+        return o->to_peer > 0;
+    case AGAINST_R:
+        return o->to_r > 0;
+    default:
+        return true;
+    }
+}
+
 static bool holds(const struct outcome *o, enum against against, double limit)
 {
     switch (against) {
@@ -286,7 +302,7 @@ static struct outcome judge(const struct figure *f, const struct samples *s)
         o.peer = column_quantile(s, PEER + o.best, 0.5);
         o.to_peer = column_quantile(s, TO_PEER + o.best, 0.5);
     }
-    o.judged = f->against != AGAINST_NOTHING || f->also != AGAINST_NOTHING;
+    o.judged = judges(&o, f->against) || judges(&o, f->also);
     o.ok = holds(&o, f->against, f->limit) && holds(&o, f->also, f->also_limit);
     return o;
 }

@@ -13,6 +13,8 @@
  * knows equal addresses only, and no readers. Peer: StarPU's starpu_task_submit of the same tasks, whose data are handles
  * (exact only: handles do not overlap); making the tasks and the handles is not counted.
  */
+#include <stdlib.h>
+
 #include "peer/tasks.h"
 #include "rig.h"
 #include "taskpeers.h"

@@ -214,7 +214,7 @@ int main(int argc, char **argv)
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     struct crew_page *page = argc == 2 ? crew_attach(argv[1], (uint32_t)rank) : NULL;
-    if (!page || size < 2 || size > CREW_RANKS_MAX) {
+    if (!page || size > CREW_RANKS_MAX) {
         fprintf(stderr, "usage: mpirun -n RANKS %s PAGE\n", argv[0]);
         MPI_Abort(MPI_COMM_WORLD, 2);
         return 2;

@@ -5,7 +5,7 @@
 Usage: python -m bench.plot RESULTS TARGET [BENCH...]
 
 RESULTS is the folder of the JSON lines, TARGET that of the plots. Drawn are all plots that have
-figures, or those that show one of the benchmarks named.
+figures, or those that show one of the benchmarks named. figures.md, beside TARGET, has all rows.
 """
 
 import pathlib
@@ -13,6 +13,7 @@ import sys
 
 from .growth import draw_growth
 from .overview import HEADLINES, draw_overview
+from .page import write_page
 from .rows import Results
 from .sizes import draw_collectives, draw_putget, draw_windows
 from .style import save
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> None:
         if figure:
             save(figure, target / file, results.caption(benches))
             print(f"drawn    {target / file}")
+    write_page(pathlib.Path(arguments[0]), target.parent / "figures.md")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ void run_fail(tsm_run *run, int code, uint64_t task, int chip, const char *forma
     if (run->error.code == 0 && run->state != RUN_OVER) {
         va_list ap;
         va_start(ap, format);
-        memset(&run->error, 0, sizeof(run->error));
+        error_clear(&run->error);
         run->error.code = code;
         run->error.chip = chip;
         run->error.task = task;
@@ -436,7 +436,7 @@ static int begin(tsm_worker *w, tsm_run **ret)
     run->pool_first = run->pool_checked = 0;
     run->failed = false;
     run->result = 0;
-    memset(&run->error, 0, sizeof(run->error));
+    error_clear(&run->error);
     run->error.chip = -1;
     run->scope_count = 0;
     run->domains = NULL;
@@ -486,7 +486,7 @@ static int start_run(tsm_worker *w, tsm_orch_fn *fn, void *arg, tsm_run **ret)
     if (rc != 0) {
         return rc;
     }
-    memset(&w->error, 0, sizeof(w->error));
+    error_clear(&w->error);
     run->holders++; /* the caller's */
     finish(w, run, fn(&run->orch, arg));
     *ret = run;
