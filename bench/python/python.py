@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import Any
 
 import transom as ts
 from _common import Figure, Probe, Report, Sample, batches, end_tidily, graph, pin, timed, two_cores, unpin
@@ -89,16 +88,29 @@ class Rig:
     # ---- orchestration functions ----
 
     def prepared(self, callable: ts.Callable, args: ts.TaskArgs) -> Orchestration:
+        chips = self.chips
+
         def orchestrate(orch: ts.Orchestrator, _: None, config: None) -> None:
             for i in range(TASKS):
-                orch.submit_next_level(callable, args, worker=i % self.chips)
+                orch.submit_next_level(callable, args, worker=i % chips)
 
         return orchestrate
 
-    def submit(self, callable: ts.Callable, *args: Any) -> Orchestration:
+    def submit(self) -> Orchestration:
+        c, x, y, chips = self.c, self.x, self.y, self.chips
+
         def orchestrate(orch: ts.Orchestrator, _: None, config: None) -> None:
             for i in range(TASKS):
-                orch.submit(callable, *args, chip=i % self.chips)
+                orch.submit(c, x, y, 1, chip=i % chips)
+
+        return orchestrate
+
+    def submit_python(self) -> Orchestration:
+        python, chips = self.python, self.chips
+
+        def orchestrate(orch: ts.Orchestrator, _: None, config: None) -> None:
+            for i in range(TASKS):
+                orch.submit(python, chip=i % chips)
 
         return orchestrate
 
@@ -220,8 +232,8 @@ class Benchmark:
         cases = (
             ("C, prepared, no arguments", rig.prepared(rig.c, rig.empty), TASK_US, ask),
             ("C, prepared, 2 tensors", rig.prepared(rig.c, rig.args), TASK_US, None),
-            ("C, submit, 2 tensors", rig.submit(rig.c, rig.x, rig.y, 1), SUBMIT_US, None),
-            ("Python, submit", rig.submit(rig.python), SUBMIT_US, ask),
+            ("C, submit, 2 tensors", rig.submit(), SUBMIT_US, None),
+            ("Python, submit", rig.submit_python(), SUBMIT_US, ask),
         )
         for params, orchestrate, target, peers in cases:
 

@@ -493,6 +493,7 @@ static int release(tsm_domain *d)
     live_remove(w, d);
     /* Untouched: no task was submitted to anybody since, and nothing copied into it. */
     l->touched = d->touched || d->tasks_before != w->stats.tasks;
+    l->has_pages |= l->touched;
     if (l->touched) {
         rangemap_take(&w->map, l->base, l->base + l->size * l->stride, forget, NULL);
     }

@@ -67,7 +67,8 @@ struct lease {
     uint64_t hash;
     uint64_t stride, base;
     uint64_t dirty_bytes; /* of each window: what the owner could reach */
-    bool touched;
+    bool touched;         /* by the owner that has given it back */
+    bool has_pages;       /* by any owner so far: nothing else gives it memory */
     struct domain_desc *desc;
     uint32_t buffers_max;
     struct words fence;

@@ -167,7 +167,8 @@ static void destroy(tsm_worker *w, struct lease *l)
 {
     const struct arena_info *in = &w->arena.ctl->info;
     uint64_t bytes = l->size * l->stride;
-    if (sys_punch(w->arena.fd[ARENA_DATA], l->base - in->base - in->data_offset, bytes) != 0) {
+    if (l->has_pages &&
+        sys_punch(w->arena.fd[ARENA_DATA], l->base - in->base - in->data_offset, bytes) != 0) {
         /* The pages stay: only memory is lost. The windows are clean. */
         zero_sync_areas(l);
     }
