@@ -90,7 +90,7 @@ def write_page(results: pathlib.Path, target: pathlib.Path) -> None:
         rows = list(fields_of(path)) if path.exists() else []
         if not rows:
             continue
-        text += f"## {title}\n\n`./dev bench {bench}`\n\n"
+        text += f"## {title}\n\n`./dev bench {bench}`, {rows[0].get('date', '')}\n\n"
         text += "| figure | with | measured | floor | × | R | × | best peer | × | target |\n"
         text += "| --- " * 10 + "|\n"
         text += "".join(f"| {' | '.join(cells_of(row))} |\n" for row in rows) + "\n"
