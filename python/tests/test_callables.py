@@ -361,7 +361,7 @@ def test_function_that_cannot_be_loaded_fails_a_start_with_spawn(worker: Factory
 MODULE = """
 import os
 with open({path!r}, "a") as file:
-    file.write("x")
+    file.write(f"{{os.getpid()}}\\n")
 count = 0
 def count_up(task, x):
     global count
@@ -411,9 +411,12 @@ def test_preloaded_modules_are_imported_once_for_all_processes(
     (tmp_path / "exiting.py").write_text("raise SystemExit(3)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     w = worker(2, 1, preload=["failing", "preloaded", "no_such_module", "exiting"])
-    assert log.read_text() == "x"
+    # Once by each keeper that was tried: where one has something in the place of the arena another follows.
+    imported_by = log.read_text().split()
+    assert len(imported_by) == len(set(imported_by)) >= 1
 
     def look(task: ts.Task, out: Any) -> None:
+        assert str(os.getpid()) not in imported_by
         out[0] = "preloaded" in sys.modules
         import preloaded  # type: ignore[import-not-found]
 
@@ -427,7 +430,7 @@ def test_preloaded_modules_are_imported_once_for_all_processes(
 
     w.run(orchestrate)
     assert out.numpy().tolist() == [[1, 1]] * 3  # each has a copy of its own
-    assert log.read_text() == "x"
+    assert log.read_text().split() == imported_by
     with pytest.raises(TypeError, match="preload must be a sequence of names"):
         ts.Worker(preload="numpy")
     with pytest.raises(TypeError, match="preload must be a sequence of names"):
