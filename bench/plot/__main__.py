@@ -4,8 +4,9 @@
 
 Usage: python -m bench.plot RESULTS TARGET [BENCH...]
 
-RESULTS is the folder of the JSON lines, TARGET that of the plots. Drawn are all plots that have
-figures, or those that show one of the benchmarks named. figures.md, beside TARGET, has all rows.
+RESULTS is the folder of the JSON lines, TARGET that of the plots. Drawn are all plots whose
+benchmarks have run, or those that show one of the benchmarks named. figures.md, beside TARGET, has
+all rows; it is written when there are all.
 """
 
 import pathlib
@@ -35,15 +36,17 @@ PLOTS = {
 def main(arguments: list[str]) -> None:
     if len(arguments) < 2:
         sys.exit(__doc__)
-    results = Results(pathlib.Path(arguments[0]))
-    target = pathlib.Path(arguments[1])
+    folder, target = pathlib.Path(arguments[0]), pathlib.Path(arguments[1])
+    results = Results(folder)
     named = set(arguments[2:])
     for file, (draw, benches) in PLOTS.items():
-        figure = draw(results) if not named or named & set(benches) else None
+        wanted = not named or named & set(benches)
+        ran = all((folder / f"{bench}.jsonl").exists() for bench in benches)
+        figure = draw(results) if wanted and ran else None
         if figure:
             save(figure, target / file, results.caption(benches))
             print(f"drawn    {target / file}")
-    write_page(pathlib.Path(arguments[0]), target.parent / "figures.md")
+    write_page(folder, target.parent / "figures.md")
 
 
 if __name__ == "__main__":

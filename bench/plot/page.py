@@ -84,12 +84,15 @@ def describe(results: pathlib.Path) -> str:
 
 
 def write_page(results: pathlib.Path, target: pathlib.Path) -> None:
+    """Leaves an older page as it is while some benchmark has not run."""
+    paths = {bench: results / f"{bench}.jsonl" for bench, _ in ORDER}
+    missing = [bench for bench, path in paths.items() if not path.exists()]
+    if missing:
+        print(f"kept     {target}: no figures yet of {' '.join(missing)}")
+        return
     text = HEAD + describe(results)
     for bench, title in ORDER:
-        path = results / f"{bench}.jsonl"
-        rows = list(fields_of(path)) if path.exists() else []
-        if not rows:
-            continue
+        rows = list(fields_of(paths[bench]))
         text += f"## {title}\n\n`./dev bench {bench}`, {rows[0].get('date', '')}\n\n"
         text += "| figure | with | measured | floor | × | R | × | best peer | × | target |\n"
         text += "| --- " * 10 + "|\n"
