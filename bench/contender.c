@@ -21,11 +21,15 @@ enum { ANSWER_MS = 60000, READY_MS = 20000, ORDER_MAX = 256 };
 static _Noreturn void become(const char *path, uint32_t workers, const char *const *environment,
                              int in, int answers)
 {
-    char count[16];
+    char count[16], home[4096];
     char *argv[] = {(char *)(uintptr_t)path, count, NULL};
     snprintf(count, sizeof(count), "%u", workers);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     unpin_self();
+    /* What StarPU learns of a machine goes beside its program, not into the user's home. */
+    snprintf(home, sizeof(home), "%.*s", (int)(strrchr(path, '/') - path), path);
+    setenv("STARPU_HOME", home, 1);
+    setenv("STARPU_SILENT", "1", 1);
     for (; environment && *environment; environment++) {
         putenv((char *)(uintptr_t)*environment);
     }

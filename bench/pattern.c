@@ -6,6 +6,7 @@
  */
 #include "pattern.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -298,4 +299,23 @@ double pattern_kernel_ns(void)
     }
     (void)keep;
     return best;
+}
+
+void pattern_serve(struct pattern_graph *graph, double (*run)(uint32_t iterations))
+{
+    char line[256];
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    puts("ready");
+    while (fgets(line, sizeof(line), stdin)) {
+        unsigned pattern, width, steps, iterations;
+        if (strcmp(line, "kernel\n") == 0) {
+            printf("%.6f\n", pattern_kernel_ns());
+        } else if (sscanf(line, "metg %u %u %u %u", &pattern, &width, &steps, &iterations) == 4 &&
+                   pattern < PATTERNS && width <= PATTERN_WIDTH_MAX &&
+                   pattern_make(graph, pattern, width, steps)) {
+            printf("%.0f\n", run(iterations));
+        } else {
+            puts("0");
+        }
+    }
 }

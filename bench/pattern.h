@@ -85,4 +85,8 @@ uint64_t pattern_sum(const struct pattern_slot *slots, uint32_t width);
 /* ns of one iteration of the kernel on this core, undisturbed; takes about 1 ms. */
 double pattern_kernel_ns(void);
 
+/* A peer's life (contender.h): takes "kernel" and "metg PATTERN WIDTH STEPS ITERATIONS" from the standard input until it
+ * ends. run: the wall time of the graph in ns, with tasks of so many iterations; < 0: one came too early. */
+void pattern_serve(struct pattern_graph *graph, double (*run)(uint32_t iterations));
+
 #endif

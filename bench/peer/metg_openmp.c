@@ -10,7 +10,6 @@
  * kernel: ns of an iteration.
  */
 #include <omp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,24 +68,10 @@ static double time_graph(uint32_t iterations)
 
 int main(int argc, char **argv)
 {
-    char line[256];
     const char *tasks = getenv("METG_WINDOW");
     window = tasks && atoi(tasks) > 0 ? (uint32_t)atoi(tasks) : 64;
     omp_set_dynamic(0);
     omp_set_num_threads(argc > 1 ? atoi(argv[1]) : 1);
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    puts("ready");
-    while (fgets(line, sizeof(line), stdin)) {
-        unsigned pattern, width, steps, iterations;
-        if (strcmp(line, "kernel\n") == 0) {
-            printf("%.6f\n", pattern_kernel_ns());
-        } else if (sscanf(line, "metg %u %u %u %u", &pattern, &width, &steps, &iterations) == 4 &&
-                   pattern < PATTERNS && width <= PATTERN_WIDTH_MAX &&
-                   pattern_make(&graph, pattern, width, steps)) {
-            printf("%.0f\n", time_graph(iterations));
-        } else {
-            puts("0");
-        }
-    }
+    pattern_serve(&graph, time_graph);
     return 0;
 }

@@ -8,12 +8,9 @@
  * metg PATTERN WIDTH STEPS ITERATIONS: ns of the whole graph, < 0 when a task ran out of order.
  * kernel: ns of an iteration.
  */
-#include <libgen.h>
 #include <starpu.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "pattern.h"
@@ -97,22 +94,10 @@ static double time_graph(uint32_t iterations)
     return wrong || pattern_sum(slots, graph.width) != graph.sum ? -1 : ns;
 }
 
-/* What it writes about the machine goes beside the program, not into the user's home. */
-static void set_home(void)
-{
-    static char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-    if (n > 0) {
-        setenv("STARPU_HOME", dirname(path), 1);
-    }
-}
-
 int main(int argc, char **argv)
 {
-    char line[256];
     struct starpu_conf conf;
     int workers = argc > 1 ? atoi(argv[1]) : 1;
-    set_home();
     starpu_conf_init(&conf);
     conf.ncpus = workers;
     conf.ncuda = 0;
@@ -124,19 +109,6 @@ int main(int argc, char **argv)
         return 1;
     }
     prepare();
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    puts("ready");
-    while (fgets(line, sizeof(line), stdin)) {
-        unsigned pattern, width, steps, iterations;
-        if (strcmp(line, "kernel\n") == 0) {
-            printf("%.6f\n", pattern_kernel_ns());
-        } else if (sscanf(line, "metg %u %u %u %u", &pattern, &width, &steps, &iterations) == 4 &&
-                   pattern < PATTERNS && width <= PATTERN_WIDTH_MAX &&
-                   pattern_make(&graph, pattern, width, steps)) {
-            printf("%.0f\n", time_graph(iterations));
-        } else {
-            puts("0");
-        }
-    }
+    pattern_serve(&graph, time_graph);
     return 0;
 }

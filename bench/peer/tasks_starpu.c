@@ -18,7 +18,6 @@
  *                 and writes one. There is no submit N overlap: handles are registered as wholes, parts of them have to be
  *                 made by partitioning and never overlap
  */
-#include <libgen.h>
 #include <starpu.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -294,18 +293,6 @@ static double submit(uint32_t live, const char *how)
     return ns[SUBMIT_BATCHES / 2];
 }
 
-/* StarPU keeps what it learns of a machine in the user's home: here, beside the program. */
-static void set_home(void)
-{
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-    if (n > 0) {
-        path[n] = 0;
-        setenv("STARPU_HOME", dirname(path), 1);
-    }
-    setenv("STARPU_SILENT", "1", 1);
-}
-
 int main(int argc, char **argv)
 {
     static const struct task_order orders[] = {
@@ -316,7 +303,6 @@ int main(int argc, char **argv)
     };
     struct starpu_conf conf;
     workers = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
-    set_home();
     starpu_conf_init(&conf);
     conf.precedence_over_environment_variables = 1;
     conf.sched_policy_name = "eager";
